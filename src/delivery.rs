@@ -1,0 +1,5 @@
+//! Delivery: due rows out of the store, one signed POST an attempt, and what follows from it.
+
+pub mod guard;
+pub mod retry;
+pub mod sign;

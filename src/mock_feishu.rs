@@ -1,0 +1,1 @@
+//! A stand-in for Feishu, faithful enough for its official SDKs.

@@ -1,0 +1,7 @@
+//! Polling: one loop a lane, around a pure brain.
+
+pub mod board;
+pub mod hold;
+pub mod lane;
+pub mod plan;
+pub mod quota;

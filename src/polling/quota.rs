@@ -1,0 +1,262 @@
+//! The quota of one lane: both windows exact for every position, across restarts.
+//!
+//! A poll reaches Feishu at some moment between its sending and its reply, so that is the span in
+//! which it counts as "now": it starts to age only when its reply is in (or, for a reply that
+//! hangs, [`ARRIVAL_MAX`] after it was sent). Whatever the jitter on the way, no window at
+//! Feishu's end then holds more than the limit.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::time::Duration;
+
+use crate::clock::Steady;
+use crate::config::QuotaLimits;
+
+/// By then a poll that was sent has certainly reached Feishu, or never will.
+const ARRIVAL_MAX: Duration = Duration::from_secs(2);
+/// Added to both windows, because clocks tick in milliseconds and not at the same rate.
+const ALLOWANCE: Duration = Duration::from_millis(20);
+const SECOND: Duration = Duration::from_millis(1_000 + 20);
+const MINUTE: Duration = Duration::from_millis(60_000 + 20);
+/// Polls reserved in one step: a crash costs at most this much of the quota.
+const RESERVE_STEP: u32 = 50;
+
+/// One lane's quota.
+#[derive(Debug)]
+pub struct Quota {
+    limits: QuotaLimits,
+    /// Arrived polls, by the latest moment at which they can have arrived, oldest first.
+    arrived: VecDeque<Steady>,
+    /// Polls without a reply, by the time they were sent.
+    under_way: BTreeMap<Steady, u32>,
+    /// Polls that may be sent without another reservation.
+    permits: u32,
+    /// Reservations that still matter, oldest first.
+    reserved: VecDeque<(Steady, u32)>,
+    /// Feishu said no: nothing until then.
+    closed_until: Option<Steady>,
+}
+
+impl Quota {
+    /// A quota of which nothing is spent.
+    #[must_use]
+    pub fn new(limits: QuotaLimits) -> Self {
+        Self {
+            limits,
+            arrived: VecDeque::new(),
+            under_way: BTreeMap::new(),
+            permits: 0,
+            reserved: VecDeque::new(),
+            closed_until: None,
+        }
+    }
+
+    /// Counts what an earlier owner reserved, each reservation as late as it can have been spent:
+    /// when the next one was made, the last one now.
+    pub fn restore(&mut self, reservations: &[(Steady, u32)], now: Steady) {
+        for (index, (at, polls)) in reservations.iter().enumerate() {
+            let spent_by = reservations.get(index + 1).map_or(now, |(next, _)| (*next).min(now));
+            self.reserved.push_back((*at, *polls));
+            for _ in 0..*polls {
+                self.arrive(spent_by);
+            }
+        }
+        self.forget(now);
+    }
+
+    /// When the next poll may be sent, by what is known now.
+    #[must_use]
+    pub fn earliest(&mut self, now: Steady) -> Steady {
+        self.overdue(now);
+        self.forget(now);
+        let second = self.window_opens(now, SECOND, self.limits.per_second);
+        let minute = self.window_opens(now, MINUTE, self.limits.per_minute);
+        now.max(second).max(minute).max(self.closed_until.unwrap_or(now))
+    }
+
+    /// A poll is sent.
+    pub fn spend(&mut self, now: Steady) {
+        debug_assert!(self.permits > 0, "a poll without a reservation");
+        self.permits = self.permits.saturating_sub(1);
+        *self.under_way.entry(now).or_default() += 1;
+    }
+
+    /// The reply to the poll that was sent then is in, or its sending failed.
+    pub fn replied(&mut self, sent: Steady, now: Steady) {
+        let Some(count) = self.under_way.get_mut(&sent) else { return };
+        *count -= 1;
+        if *count == 0 {
+            self.under_way.remove(&sent);
+        }
+        self.arrive(now.min(sent.after(ARRIVAL_MAX)));
+    }
+
+    /// Feishu refused a poll for lack of quota: nothing more for `reset`.
+    pub fn refused(&mut self, reset: Duration, now: Steady) {
+        self.closed_until = self.closed_until.max(Some(now.after(reset)));
+    }
+
+    /// Polls that may be sent without another reservation.
+    #[must_use]
+    pub fn permits(&self) -> u32 {
+        self.permits
+    }
+
+    /// How many polls to reserve, if it is time to.
+    #[must_use]
+    pub fn reservation_wanted(&self) -> Option<u32> {
+        (self.permits < RESERVE_STEP / 2).then_some(RESERVE_STEP)
+    }
+
+    /// A reservation is durable.
+    pub fn reserved(&mut self, polls: u32, now: Steady) {
+        self.permits += polls;
+        self.reserved.push_back((now, polls));
+        self.forget(now);
+    }
+
+    /// The reservations that still matter, with one of `polls` made now.
+    #[must_use]
+    pub fn reservations_with(&self, polls: u32, now: Steady) -> Vec<(Steady, u32)> {
+        self.reserved.iter().copied().chain([(now, polls)]).collect()
+    }
+
+    /// Polls in the last second and in the last minute.
+    #[must_use]
+    pub fn used(&self, now: Steady) -> (u32, u32) {
+        (self.count(now, SECOND), self.count(now, MINUTE))
+    }
+
+    /// The quota's limits.
+    #[must_use]
+    pub fn limits(&self) -> QuotaLimits {
+        self.limits
+    }
+
+    fn count(&self, now: Steady, window: Duration) -> u32 {
+        let since = now.before(window);
+        let first = self.arrived.partition_point(|at| *at <= since);
+        let arrived = self.arrived.len() - first;
+        u32::try_from(arrived).unwrap_or(u32::MAX) + self.under_way.values().sum::<u32>()
+    }
+
+    /// When the window holds fewer than `limit`.
+    fn window_opens(&self, now: Steady, window: Duration, limit: u32) -> Steady {
+        let under_way: u32 = self.under_way.values().sum();
+        let room = limit.saturating_sub(under_way) as usize;
+        if room == 0 {
+            // Only a reply can tell, or the moment at which the oldest counts as arrived.
+            let oldest = self.under_way.keys().next().copied().unwrap_or(now);
+            return oldest.after(ARRIVAL_MAX).after(ALLOWANCE);
+        }
+        match self.arrived.len().checked_sub(room) {
+            Some(index) => self.arrived[index].after(window),
+            None => now,
+        }
+    }
+
+    /// Polls whose reply hangs have arrived, or never will.
+    fn overdue(&mut self, now: Steady) {
+        while let Some((sent, count)) = self.under_way.first_key_value().map(|(s, c)| (*s, *c)) {
+            if sent.after(ARRIVAL_MAX) > now {
+                break;
+            }
+            self.under_way.remove(&sent);
+            for _ in 0..count {
+                self.arrive(sent.after(ARRIVAL_MAX));
+            }
+        }
+    }
+
+    fn arrive(&mut self, at: Steady) {
+        let place = self.arrived.partition_point(|other| *other <= at);
+        self.arrived.insert(place, at);
+    }
+
+    fn forget(&mut self, now: Steady) {
+        let since = now.before(MINUTE);
+        while self.arrived.front().is_some_and(|at| *at <= since) {
+            self.arrived.pop_front();
+        }
+        // A reservation may be spent until the next one is made.
+        while self.reserved.get(1).is_some_and(|(next, _)| *next <= since) {
+            self.reserved.pop_front();
+        }
+        if self.closed_until.is_some_and(|until| until <= now) {
+            self.closed_until = None;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn quota() -> Quota {
+        Quota::new(QuotaLimits::default())
+    }
+
+    /// Sends as early as allowed, `polls` times; replies take `rtt`.
+    fn send_all(quota: &mut Quota, mut now: Steady, polls: u32, rtt: Duration) -> Vec<Steady> {
+        let mut sent = Vec::new();
+        let mut open: VecDeque<Steady> = VecDeque::new();
+        while sent.len() < polls as usize {
+            let earliest = quota.earliest(now);
+            let reply = open.front().map(|at| at.after(rtt));
+            if let Some(reply) = reply.filter(|reply| *reply <= earliest.max(now)) {
+                now = now.max(reply);
+                quota.replied(open.pop_front().unwrap(), now);
+                continue;
+            }
+            now = earliest;
+            if quota.permits() == 0 {
+                quota.reserved(RESERVE_STEP, now);
+            }
+            quota.spend(now);
+            sent.push(now);
+            open.push_back(now);
+        }
+        sent
+    }
+
+    fn most_in_any(sent: &[Steady], window: Duration) -> usize {
+        (0..sent.len())
+            .map(|first| {
+                sent[first..].iter().take_while(|at| at.since(sent[first]) < window).count()
+            })
+            .max()
+            .unwrap_or(0)
+    }
+
+    #[test]
+    fn no_window_ever_holds_more_than_its_limit_and_little_is_wasted() {
+        for rtt in [0_u32, 80, 900] {
+            let sent = send_all(&mut quota(), Steady(0), 3_000, Duration::from_millis(rtt.into()));
+            assert_eq!(most_in_any(&sent, Duration::from_secs(1)), 50);
+            assert_eq!(most_in_any(&sent, Duration::from_secs(60)), 1_000);
+            // Every thousand starts a minute after the one before and takes 20 bursts of 50.
+            assert!(
+                sent[2_999] < Steady(142_500 + 20 * i64::from(rtt)),
+                "rtt {rtt}: {:?}",
+                sent[2_999]
+            );
+        }
+    }
+
+    #[test]
+    fn a_restart_counts_what_may_have_been_spent() {
+        let mut quota = quota();
+        quota.restore(&[(Steady(0), 500), (Steady(30_000), 480)], Steady(40_000));
+        let sent = send_all(&mut quota, Steady(40_000), 21, Duration::ZERO);
+        assert_eq!(sent[0], Steady(41_020), "the last reservation may have been spent just now");
+        assert_eq!(sent[19], Steady(41_020));
+        assert_eq!(sent[20], Steady(90_020), "the first one by the time of the second");
+    }
+
+    #[test]
+    fn a_refusal_closes_the_quota_until_the_reset() {
+        let mut quota = quota();
+        quota.refused(Duration::from_secs(7), Steady(1_000));
+        assert_eq!(quota.earliest(Steady(2_000)), Steady(8_000));
+        assert_eq!(quota.earliest(Steady(9_000)), Steady(9_000));
+    }
+}

@@ -1,0 +1,350 @@
+//! The seam behind which everything durable lives.
+//!
+//! Three small views of one store: [`Registry`] for clients, [`Lanes`] for polling, [`Outbox`] for
+//! delivery. Promises, held by one conformance suite for every database:
+//! - a verb that changes something returns only once the change is durable;
+//! - time is a parameter;
+//! - an outcome and the deliveries it makes due are one commit;
+//! - a record for a row that is no longer ours changes nothing and says so.
+
+pub mod sqlite;
+
+use std::time::Duration;
+
+use async_trait::async_trait;
+use tokio::sync::broadcast;
+
+use crate::clock::Timestamp;
+use crate::outcome::Outcome;
+use crate::task::{LaneName, Registration, State, TaskId, TaskRef};
+
+/// Why the store could not do it.
+#[derive(Clone, Debug, thiserror::Error)]
+pub enum StoreError {
+    /// Busy, full or away: nothing changed, try again.
+    #[error("the store is unavailable: {0}")]
+    Unavailable(String),
+    /// The lane belongs to somebody else now: nothing changed, stop.
+    #[error("the lane's lease is lost")]
+    LeaseLost,
+    /// What is stored cannot be understood.
+    #[error("the store holds something unreadable: {0}")]
+    Corrupt(String),
+}
+
+/// The result of every verb.
+pub type Result<T> = std::result::Result<T, StoreError>;
+
+/// All three views, and what keeps them together.
+#[async_trait]
+pub trait Store: Registry + Lanes + Outbox {
+    /// Proves that a registration could be stored durably, by a small durable write.
+    async fn ping(&self, now: Timestamp) -> Result<()>;
+
+    /// Forgets at most `limit` finished registrations that ended before `ended_before`, and the
+    /// tasks nobody refers to any more. Returns how many registrations went.
+    async fn prune(&self, ended_before: Timestamp, limit: u32) -> Result<u32>;
+
+    /// What just changed. Only ever shortens a wait: the rows are the truth.
+    fn hints(&self) -> broadcast::Receiver<Hint>;
+}
+
+/// What just changed.
+#[derive(Clone, Debug)]
+pub enum Hint {
+    /// A lane has tasks that are new, or no longer waited for.
+    Watch(LaneName),
+    /// A registration has its outcome.
+    Outcome {
+        /// Which.
+        registration_id: String,
+    },
+    /// A delivery became due.
+    Due {
+        /// The callback's origin.
+        origin: String,
+    },
+}
+
+// ---- clients ---------------------------------------------------------------------------------
+
+/// What clients ask of the store.
+#[async_trait]
+pub trait Registry: Send + Sync {
+    /// Stores registrations, all in one commit, answering in order. One that repeats an earlier
+    /// one (same client, task and callback, not cancelled) returns that one. One whose task has
+    /// an outcome already is due for delivery at once.
+    async fn register(&self, new: Vec<NewRegistration>) -> Result<Vec<Registered>>;
+
+    /// One registration.
+    async fn find(&self, id: &str) -> Result<Option<Registration>>;
+
+    /// Registrations that match, newest first, at most `limit`, older than the id `before`.
+    async fn list(
+        &self,
+        filter: &Filter,
+        before: Option<&str>,
+        limit: u32,
+    ) -> Result<Vec<Registration>>;
+
+    /// Calls a registration off. One that is over already stays as it is. `None`: no such one.
+    async fn cancel(&self, id: &str, now: Timestamp) -> Result<Option<Registration>>;
+
+    /// Every attempt of a registration, oldest first.
+    async fn attempts(&self, id: &str) -> Result<Vec<Attempt>>;
+
+    /// Makes one registration with an outcome due again from the start of the schedule. Returns
+    /// it as it then is; one without an outcome, or cancelled, stays as it is. `None`: no such one.
+    async fn redeliver(&self, id: &str, now: Timestamp) -> Result<Option<Registration>>;
+
+    /// A client's registrations that have an outcome, in the order in which it was stored, after
+    /// position `after`.
+    async fn outcomes(
+        &self,
+        client: &str,
+        after: u64,
+        limit: u32,
+    ) -> Result<Vec<(u64, Registration)>>;
+
+    /// How many registrations stand in each state.
+    async fn counts(&self) -> Result<Vec<(State, u64)>>;
+}
+
+/// A registration to be stored.
+#[derive(Clone, Debug)]
+pub struct NewRegistration {
+    /// `reg_…`, chosen by the caller.
+    pub id: String,
+    /// Who registers.
+    pub client: String,
+    /// What is waited for.
+    pub task: TaskRef,
+    /// Where to tell.
+    pub callback_url: String,
+    /// The callback's `scheme://host:port`, by which deliveries are isolated from each other.
+    pub callback_origin: String,
+    /// The callback's host, by which people filter.
+    pub callback_host: String,
+    /// The client's JSON object, as text.
+    pub metadata: String,
+    /// Now.
+    pub created_at: Timestamp,
+    /// When to stop waiting.
+    pub give_up_at: Timestamp,
+}
+
+/// What became of a registration request.
+#[derive(Clone, Debug)]
+pub enum Registered {
+    /// It is stored.
+    New(Registration),
+    /// It was there before.
+    Existing(Registration),
+}
+
+/// Which registrations to list.
+#[derive(Clone, Debug, Default)]
+pub struct Filter {
+    /// Only this client's.
+    pub client: Option<String>,
+    /// Only in this state.
+    pub state: Option<State>,
+    /// Only on this account.
+    pub account: Option<String>,
+    /// Only of this task.
+    pub delivery_task_id: Option<String>,
+    /// Only to this callback host.
+    pub callback_host: Option<String>,
+}
+
+/// One attempt to tell a registration.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Attempt {
+    /// 1 for the first.
+    pub number: u32,
+    /// When it started.
+    pub at: Timestamp,
+    /// How long it took.
+    pub duration: Duration,
+    /// The HTTP status, if there was a reply.
+    pub status: Option<u16>,
+    /// What went wrong, if anything did.
+    pub error: Option<String>,
+    /// The beginning of the reply's body, control characters escaped.
+    pub reply_excerpt: Option<String>,
+    /// What was concluded: `delivered`, `retry`, `gave_up`, `gone`, …
+    pub verdict: String,
+}
+
+// ---- polling ---------------------------------------------------------------------------------
+
+/// What polling asks of the store.
+#[async_trait]
+pub trait Lanes: Send + Sync {
+    /// The lanes that have tasks to watch.
+    async fn lanes(&self) -> Result<Vec<LaneName>>;
+
+    /// Takes a lane (making it if need be): from now on writes under older leases are refused.
+    async fn take(&self, lane: &LaneName, now: Timestamp) -> Result<TakenLane>;
+
+    /// The lane's tasks that changed after `version`, in order of change, at most `limit`:
+    /// watched ones and, unless `version` is 0, those nobody waits for any more.
+    async fn changes(&self, lease: &Lease, version: u64, limit: u32) -> Result<Vec<Change>>;
+
+    /// Writes down what a lane must not forget.
+    async fn checkpoint(&self, lease: &Lease, checkpoint: Checkpoint) -> Result<()>;
+
+    /// Stores a task's outcome and makes its deliveries due, in one commit.
+    async fn settle(&self, lease: &Lease, ending: Ending, outcome: Outcome) -> Result<()>;
+
+    /// Concludes `timed_out` for the task's registrations whose time is over at `ending.at`.
+    /// Returns when the next of the others gives up, or `None` if nobody waits any more.
+    async fn give_up(&self, lease: &Lease, ending: Ending) -> Result<Option<Timestamp>>;
+}
+
+/// The right to write a lane's state.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Lease {
+    /// The lane's row.
+    pub lane: i64,
+    /// Grows with every owner.
+    pub epoch: i64,
+}
+
+/// A lane as its new owner finds it.
+#[derive(Clone, Debug)]
+pub struct TakenLane {
+    /// The right to write it.
+    pub lease: Lease,
+    /// Polls that were or may have been sent lately.
+    pub reservations: Vec<Reservation>,
+    /// What its estimate had learned.
+    pub memory: Option<Vec<u8>>,
+}
+
+/// Polls reserved ahead: sent at some time from `at` until the next reservation, or until the
+/// process died.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub struct Reservation {
+    /// When they were reserved.
+    pub at: Timestamp,
+    /// How many.
+    pub polls: u32,
+}
+
+/// One changed task.
+#[derive(Clone, Debug)]
+pub struct Change {
+    /// The task's row.
+    pub task: TaskId,
+    /// Its place in the order of changes.
+    pub version: u64,
+    /// What to watch; `None` if nobody waits for it any more.
+    pub watch: Option<Watch>,
+}
+
+/// A task to watch.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Watch {
+    /// Feishu's website id.
+    pub website_id: String,
+    /// Feishu's delivery task id.
+    pub delivery_task_id: String,
+    /// When it was first registered.
+    pub registered_at: Timestamp,
+    /// The earliest time at which one of its registrations gives up.
+    pub give_up_at: Timestamp,
+    /// How far watching it had come.
+    pub progress: Progress,
+}
+
+/// How far watching a task has come.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Progress {
+    /// Polls so far.
+    pub polls: u32,
+    /// When it was last seen pending.
+    pub last_pending_at: Option<Timestamp>,
+    /// Since when Feishu has said that it knows no such task.
+    pub not_found_since: Option<Timestamp>,
+}
+
+/// What a lane must not forget. Absent parts stay as they are stored.
+#[derive(Clone, Debug, Default)]
+pub struct Checkpoint {
+    /// The reservations that still matter, the newest last.
+    pub reservations: Option<Vec<Reservation>>,
+    /// What the estimate has learned.
+    pub memory: Option<Vec<u8>>,
+    /// How far tasks have come.
+    pub progress: Vec<(TaskId, Progress)>,
+}
+
+/// How watching a task ended.
+#[derive(Clone, Debug)]
+pub struct Ending {
+    /// The task.
+    pub task: TaskId,
+    /// When.
+    pub at: Timestamp,
+    /// How far watching it had come.
+    pub progress: Progress,
+    /// Feishu's support id of the poll that decided it.
+    pub log_id: Option<String>,
+}
+
+// ---- delivery --------------------------------------------------------------------------------
+
+/// What delivery asks of the store.
+#[async_trait]
+pub trait Outbox: Send + Sync {
+    /// Every callback origin with unfinished deliveries, and when its earliest is due.
+    async fn origins(&self) -> Result<Vec<(String, Timestamp)>>;
+
+    /// An origin's deliveries due at `now`, the longest due first, at most `limit`.
+    async fn due(&self, origin: &str, now: Timestamp, limit: u32) -> Result<Vec<Delivery>>;
+
+    /// Writes down an attempt and what follows from it. `false`: the registration was cancelled,
+    /// or sent again, meanwhile; the attempt is kept in the log and changes nothing else.
+    async fn record_attempt(
+        &self,
+        delivery: &Delivery,
+        attempt: Attempt,
+        next: Next,
+    ) -> Result<bool>;
+
+    /// Ends, as undeliverable, every unfinished delivery and every watch of this client's
+    /// registrations to this callback URL: its receiver said 410. Returns how many.
+    async fn close_callback(&self, client: &str, callback_url: &str, now: Timestamp)
+    -> Result<u64>;
+}
+
+/// A due delivery: everything one attempt needs.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Delivery {
+    /// The registration to tell.
+    pub registration_id: String,
+    /// Whose secrets sign it.
+    pub client: String,
+    /// Where to.
+    pub callback_url: String,
+    /// The body, fixed when the outcome was stored.
+    pub body: Vec<u8>,
+    /// Attempts so far, over all redeliveries.
+    pub attempts: u32,
+    /// Attempts since the delivery, or the last redelivery, began: the place in the schedule.
+    pub round: u32,
+    /// When it was due.
+    pub due_at: Timestamp,
+}
+
+/// What follows from an attempt.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Next {
+    /// It arrived.
+    Delivered,
+    /// Try again then.
+    RetryAt(Timestamp),
+    /// Nothing more to try.
+    Undeliverable,
+}
