@@ -35,7 +35,7 @@ impl Metrics {
     /// One commit of the store's writer.
     pub fn commit(&self, _writes: usize, _took: Duration) {}
 
-    /// Everything, in the OpenMetrics text format.
+    /// Everything, in the `OpenMetrics` text format.
     #[must_use]
     pub fn render(&self) -> String {
         String::new()

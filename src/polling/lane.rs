@@ -9,6 +9,7 @@ use super::plan::Plan;
 use super::quota::Quota;
 use crate::clock::Steady;
 use crate::config::QuotaLimits;
+use crate::outcome::{Outcome, Reason};
 use crate::source::{AccountProblem, Observation, PollError};
 use crate::task::TaskId;
 
@@ -22,6 +23,8 @@ const LAST_LOOK_WAIT: Duration = Duration::from_secs(5);
 const LAST_LOOK_FRESH: Duration = Duration::from_millis(500);
 /// What to wait when Feishu says "quota exceeded" without saying for how long.
 const RESET_UNSAID: Duration = Duration::from_secs(10);
+/// What to wait after the store refused a reservation.
+const RESERVE_AGAIN: Duration = Duration::from_secs(1);
 
 /// What the shell does next.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -56,7 +59,7 @@ pub enum Follows {
     /// Nothing to store at once.
     Nothing,
     /// Store this outcome, then call [`Lane::forget`].
-    Settle(crate::outcome::Outcome),
+    Settle(Box<Outcome>),
 }
 
 /// A task as the lane knows it.
@@ -78,6 +81,8 @@ pub struct Watched {
 struct Task {
     watched: Watched,
     stage: Stage,
+    /// When the last look that told something was sent.
+    looked: Option<Steady>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -101,6 +106,7 @@ pub struct Lane {
     not_found_grace: Duration,
     under_way: usize,
     reserving: bool,
+    reserve_after: Steady,
     prepared: bool,
     preparing: bool,
 }
@@ -118,6 +124,7 @@ impl Lane {
             not_found_grace,
             under_way: 0,
             reserving: false,
+            reserve_after: Steady(i64::MIN),
             prepared: false,
             preparing: false,
         }
@@ -141,7 +148,8 @@ impl Lane {
             return;
         }
         self.plan.insert(id, watched.born, watched.last_pending, now);
-        self.tasks.insert(id, Task { watched, stage: Stage::Planned });
+        let looked = watched.last_pending;
+        self.tasks.insert(id, Task { watched, stage: Stage::Planned, looked });
     }
 
     /// Nobody waits for this task any more, or its outcome is stored.
@@ -169,9 +177,10 @@ impl Lane {
         self.quota.reserved(polls, now);
     }
 
-    /// A reservation could not be stored.
-    pub fn not_reserved(&mut self) {
+    /// Something could not be stored: no new reservation for a moment.
+    pub fn not_reserved(&mut self, now: Steady) {
         self.reserving = false;
+        self.reserve_after = now.after(RESERVE_AGAIN);
     }
 
     // ---- what the source says ----
@@ -181,6 +190,7 @@ impl Lane {
         self.preparing = false;
         match result {
             Ok(()) => self.prepared = true,
+            Err(PollError::Transient { .. }) => self.hold.unprepared(now),
             Err(error) => self.trouble(error, now),
         }
     }
@@ -207,10 +217,11 @@ impl Lane {
         let Some(task) = self.tasks.get_mut(&id) else { return Follows::Nothing };
         task.watched.polls += 1;
         task.stage = Stage::Planned;
+        task.looked = Some(sent);
         match observation {
             Observation::Settled(outcome) => {
                 task.stage = Stage::Ending;
-                Follows::Settle(outcome)
+                Follows::Settle(Box::new(outcome))
             }
             Observation::Pending { .. } => {
                 task.watched.last_pending = Some(sent);
@@ -223,7 +234,8 @@ impl Lane {
     }
 
     /// The account's settings changed: whatever held the lane may be mended.
-    pub fn retry_now(&mut self) {
+    pub fn reconfigure(&mut self, limits: QuotaLimits) {
+        self.quota.set_limits(limits);
         self.hold.clear();
         self.prepared = false;
     }
@@ -239,6 +251,7 @@ impl Lane {
             return Step::Wait { until: None };
         }
         if !self.reserving
+            && now >= self.reserve_after
             && self.plan.first().is_some()
             && let Some(polls) = self.quota.reservation_wanted()
         {
@@ -266,7 +279,6 @@ impl Lane {
         let Some((_, id)) = self.plan.first() else { return Step::Wait { until: None } };
         self.plan.sent(id);
         self.quota.spend(now);
-        self.hold.probing(now);
         self.under_way += 1;
         if let Some(task) = self.tasks.get_mut(&id) {
             task.stage = Stage::UnderWay;
@@ -277,8 +289,11 @@ impl Lane {
     /// When the next poll may and should be sent; `None`: only an event can tell.
     fn poll_at(&mut self, now: Steady) -> Option<Steady> {
         let (worth_it_at, _) = self.plan.first()?;
-        if self.under_way >= UNDER_WAY_MAX || self.quota.permits() == 0 {
+        if self.under_way >= UNDER_WAY_MAX {
             return None;
+        }
+        if self.quota.permits() == 0 {
+            return (!self.reserving).then_some(self.reserve_after);
         }
         let held_until = self.hold.opens(self.under_way)?;
         Some(worth_it_at.max(self.quota.earliest(now)).max(held_until))
@@ -291,8 +306,7 @@ impl Lane {
         for id in past {
             let Some(task) = self.tasks.get_mut(&id) else { continue };
             let deadline = task.watched.give_up_at;
-            let looked = task.watched.last_pending.or(task.watched.not_found_since);
-            let fresh = looked.is_some_and(|at| at >= deadline.before(LAST_LOOK_FRESH));
+            let fresh = task.looked.is_some_and(|at| at >= deadline.before(LAST_LOOK_FRESH));
             match task.stage {
                 Stage::Planned if fresh || now >= deadline.after(LAST_LOOK_WAIT) => {
                     task.stage = Stage::Ending;
@@ -331,9 +345,7 @@ impl Lane {
         let since = *task.watched.not_found_since.get_or_insert(sent);
         if now.since(since) >= self.not_found_grace {
             task.stage = Stage::Ending;
-            return Follows::Settle(crate::outcome::Outcome::unresolved(
-                crate::outcome::Reason::TaskNotFound,
-            ));
+            return Follows::Settle(Box::new(Outcome::unresolved(Reason::TaskNotFound)));
         }
         let confirm_at = since.after(self.not_found_grace);
         let halfway = sent.after(self.not_found_grace / 4);

@@ -1,0 +1,121 @@
+//! The one writer: a thread that turns whatever has queued up into one commit.
+//!
+//! A write is answered only after the commit that holds it is on disk. Waiting for the disk is
+//! what costs; callers that wait together pay it once.
+
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, Sender, channel};
+
+use rusqlite::Connection;
+use tokio::sync::{broadcast, oneshot};
+
+use super::unavailable;
+use crate::store::{Hint, Result, StoreError};
+
+/// Writes in one commit: bounds how long the first of them waits for the others.
+const GROUP_MAX: usize = 512;
+
+/// What a write leaves behind: called with the commit's fate.
+type Finish = Box<dyn FnOnce(Result<()>) + Send>;
+type Job = Box<dyn FnOnce(&Connection) -> Finish + Send>;
+
+/// The writer's door.
+#[derive(Clone)]
+pub(super) struct Writer {
+    jobs: Sender<Job>,
+    hints: broadcast::Sender<Hint>,
+}
+
+/// What one write wants to make known once it is durable.
+pub(super) type Hints = Vec<Hint>;
+
+impl Writer {
+    /// Starts the writer's thread on its connection.
+    pub(super) fn start(
+        connection: Connection,
+        hints: broadcast::Sender<Hint>,
+        on_commit: Arc<dyn Fn(usize) + Send + Sync>,
+    ) -> std::io::Result<Self> {
+        let (jobs, queue) = channel();
+        std::thread::Builder::new()
+            .name("store-writer".into())
+            .spawn(move || work(&connection, &queue, &*on_commit))?;
+        Ok(Self { jobs, hints })
+    }
+
+    /// Runs one write and returns once it is durable.
+    pub(super) async fn write<T: Send + 'static>(
+        &self,
+        write: impl FnOnce(&Connection, &mut Hints) -> Result<T> + Send + 'static,
+    ) -> Result<T> {
+        let (answer, answered) = oneshot::channel();
+        let hints = self.hints.clone();
+        let job: Job = Box::new(move |connection| {
+            let mut new = Hints::new();
+            let result = in_savepoint(connection, |connection| write(connection, &mut new));
+            Box::new(move |committed| {
+                let result = committed.and(result);
+                if result.is_ok() {
+                    for hint in new {
+                        // Nobody listening is fine: the rows are the truth.
+                        let _ = hints.send(hint);
+                    }
+                }
+                let _ = answer.send(result);
+            })
+        });
+        self.jobs.send(job).map_err(|_| gone())?;
+        answered.await.map_err(|_| gone())?
+    }
+}
+
+fn gone() -> StoreError {
+    StoreError::Unavailable("its writer has stopped; restart outcomed".into())
+}
+
+fn work(connection: &Connection, queue: &Receiver<Job>, on_commit: &dyn Fn(usize)) {
+    while let Ok(first) = queue.recv() {
+        let group = std::iter::once(first).chain(queue.try_iter().take(GROUP_MAX - 1)).collect();
+        run_group(connection, group, on_commit);
+    }
+}
+
+fn run_group(connection: &Connection, group: Vec<Job>, on_commit: &dyn Fn(usize)) {
+    let mut finishes: Vec<Finish> = Vec::with_capacity(group.len());
+    let mut fate = connection.execute_batch("BEGIN IMMEDIATE").map_err(|e| unavailable(&e));
+    for job in group {
+        finishes.push(job(connection));
+        // A full disk or an I/O error rolls back everything, not only the statement that met it.
+        if fate.is_ok() && connection.is_autocommit() {
+            fate = Err(StoreError::Unavailable("a write failed and took its group along".into()));
+        }
+    }
+    if fate.is_ok() {
+        fate = connection.execute_batch("COMMIT").map_err(|e| unavailable(&e));
+    }
+    if !connection.is_autocommit() {
+        // The only thing left to do with a transaction that cannot be committed.
+        let _ = connection.execute_batch("ROLLBACK");
+    }
+    on_commit(finishes.len());
+    for finish in finishes {
+        finish(fate.clone());
+    }
+}
+
+/// One write of a group fails alone.
+fn in_savepoint<T>(
+    connection: &Connection,
+    write: impl FnOnce(&Connection) -> Result<T>,
+) -> Result<T> {
+    if connection.is_autocommit() {
+        return Err(StoreError::Unavailable("no transaction could be begun".into()));
+    }
+    connection.execute_batch("SAVEPOINT one").map_err(|e| unavailable(&e))?;
+    let result = write(connection);
+    let end = if result.is_ok() { "RELEASE one" } else { "ROLLBACK TO one; RELEASE one" };
+    if !connection.is_autocommit() {
+        connection.execute_batch(end).map_err(|e| unavailable(&e))?;
+    }
+    result
+}
