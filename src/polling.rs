@@ -75,6 +75,7 @@ pub async fn run(context: Context) {
     let mut rescan = tokio::time::interval(RESCAN);
     loop {
         tokio::select! {
+            biased;
             () = context.shutdown.cancelled() => break,
             _ = rescan.tick() => wake_all(&context, &workers, &mut lanes).await,
             hint = hints.recv() => match hint {

@@ -65,6 +65,7 @@ impl Worker {
         let shutdown = context.shutdown.clone();
         let take = effects::until_stored(|| context.store.take(&name, context.clock.wall()));
         let taken = tokio::select! {
+            biased;
             () = shutdown.cancelled() => return,
             taken = take => taken,
         };
@@ -114,6 +115,7 @@ impl Worker {
             let now = self.context.clock.steady();
             let wait = until.map_or(WAIT_MAX, |at| at.since(now)).min(self.wait_max(now));
             tokio::select! {
+                biased;
                 () = shutdown.cancelled() => {}
                 Some(event) = self.effects.next() => self.happened(event),
                 () = changed.notified() => self.load(),
@@ -296,6 +298,7 @@ impl Worker {
         tokio::pin!(deadline);
         while !self.lost && !self.effects.is_empty() {
             tokio::select! {
+                biased;
                 Some(event) = self.effects.next() => self.happened(event),
                 () = &mut deadline => break,
             }

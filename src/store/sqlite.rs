@@ -78,40 +78,60 @@ impl Sqlite {
             .map_err(|source| OpenError::Schema { path: shown, source })
     }
 
+    /// Opens the file for a simulation: everything runs on the caller's thread, so that simulated
+    /// time does not pass meanwhile, and nothing waits for the disk, since no simulated crash cuts
+    /// the power.
+    pub fn open_simulated(path: &Path) -> std::result::Result<Self, OpenError> {
+        let shown = path.display().to_string();
+        let lock = FileLock::take(path)
+            .map_err(|source| OpenError::Locked { path: shown.clone(), source })?;
+        Self::open_on_caller(path, lock).map_err(|source| OpenError::Schema { path: shown, source })
+    }
+
     fn open_locked(
         path: &Path,
         lock: FileLock,
         on_commit: Arc<dyn Fn(usize) + Send + Sync>,
     ) -> std::result::Result<Self, SchemaError> {
-        let mut connection = connect(path, OpenFlags::SQLITE_OPEN_READ_WRITE)?;
-        schema::migrate(&mut connection)?;
+        let connection = writable(path)?;
         let (hints, _) = broadcast::channel(HINTS_MAX);
-        let writer = Writer::start(connection, hints.clone(), on_commit).map_err(|error| {
-            SchemaError::Sqlite(rusqlite::Error::ToSqlConversionFailure(error.into()))
-        })?;
-        let readers = Readers::open(|| connect(path, OpenFlags::SQLITE_OPEN_READ_ONLY))?;
+        let writer = Writer::start(connection, hints.clone(), on_commit)
+            .map_err(|error| rusqlite::Error::ToSqlConversionFailure(error.into()))?;
+        let readers = Readers::open(false, || readable(path))?;
+        Ok(Self { writer, readers, hints, _lock: lock })
+    }
+
+    fn open_on_caller(path: &Path, lock: FileLock) -> std::result::Result<Self, SchemaError> {
+        let connection = writable(path)?;
+        connection.pragma_update(None, "synchronous", "OFF")?;
+        let (hints, _) = broadcast::channel(HINTS_MAX);
+        let writer = Writer::on_caller(connection, hints.clone());
+        let readers = Readers::open(true, || readable(path))?;
         Ok(Self { writer, readers, hints, _lock: lock })
     }
 }
 
-/// A connection with the settings that the promises rest on.
+/// The writer's connection, with the settings that the promises rest on.
+fn writable(path: &Path) -> std::result::Result<Connection, SchemaError> {
+    let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_CREATE;
+    let mut connection = connect(path, flags)?;
+    connection.pragma_update(None, "journal_mode", "WAL")?;
+    // FULL, not NORMAL: with WAL, NORMAL may lose acknowledged commits to a power cut.
+    connection.pragma_update(None, "synchronous", "FULL")?;
+    connection.pragma_update(None, "wal_autocheckpoint", 4000)?;
+    schema::migrate(&mut connection)?;
+    Ok(connection)
+}
+
+fn readable(path: &Path) -> rusqlite::Result<Connection> {
+    connect(path, OpenFlags::SQLITE_OPEN_READ_ONLY)
+}
+
 fn connect(path: &Path, access: OpenFlags) -> rusqlite::Result<Connection> {
-    let flags = OpenFlags::SQLITE_OPEN_NO_MUTEX | OpenFlags::SQLITE_OPEN_CREATE | access;
-    let flags = if access.contains(OpenFlags::SQLITE_OPEN_READ_ONLY) {
-        flags - OpenFlags::SQLITE_OPEN_CREATE
-    } else {
-        flags
-    };
-    let connection = Connection::open_with_flags(path, flags)?;
+    let connection = Connection::open_with_flags(path, OpenFlags::SQLITE_OPEN_NO_MUTEX | access)?;
     connection.set_prepared_statement_cache_capacity(64);
     // Somebody may be looking at the file with `sqlite3`.
     connection.busy_timeout(std::time::Duration::from_secs(5))?;
-    if !access.contains(OpenFlags::SQLITE_OPEN_READ_ONLY) {
-        connection.pragma_update(None, "journal_mode", "WAL")?;
-        // FULL, not NORMAL: with WAL, NORMAL may lose acknowledged commits to a power cut.
-        connection.pragma_update(None, "synchronous", "FULL")?;
-        connection.pragma_update(None, "wal_autocheckpoint", 4000)?;
-    }
     connection.pragma_update(None, "foreign_keys", "ON")?;
     connection.pragma_update(None, "trusted_schema", "OFF")?;
     connection.pragma_update(None, "temp_store", "MEMORY")?;

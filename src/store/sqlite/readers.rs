@@ -13,14 +13,21 @@ const READERS: usize = 3;
 pub(super) struct Readers {
     idle: Arc<Mutex<Vec<Connection>>>,
     permits: Arc<Semaphore>,
+    /// Reads run on the caller's thread: see the writer's `Desk::Caller`.
+    on_caller: bool,
 }
 
 impl Readers {
     pub(super) fn open(
+        on_caller: bool,
         connect: impl Fn() -> rusqlite::Result<Connection>,
     ) -> rusqlite::Result<Self> {
         let idle = (0..READERS).map(|_| connect()).collect::<rusqlite::Result<Vec<_>>>()?;
-        Ok(Self { idle: Arc::new(Mutex::new(idle)), permits: Arc::new(Semaphore::new(READERS)) })
+        Ok(Self {
+            idle: Arc::new(Mutex::new(idle)),
+            permits: Arc::new(Semaphore::new(READERS)),
+            on_caller,
+        })
     }
 
     pub(super) async fn read<T: Send + 'static>(
@@ -30,15 +37,17 @@ impl Readers {
         let stopped = || StoreError::Unavailable("its readers have stopped".into());
         let permit = Arc::clone(&self.permits).acquire_owned().await.map_err(|_| stopped())?;
         let idle = Arc::clone(&self.idle);
-        tokio::task::spawn_blocking(move || {
+        let work = move || {
             let take = || idle.lock().unwrap_or_else(PoisonError::into_inner).pop();
             let connection = take().ok_or_else(stopped)?;
             let result = read(&connection);
             idle.lock().unwrap_or_else(PoisonError::into_inner).push(connection);
             drop(permit);
             result
-        })
-        .await
-        .map_err(|_| stopped())?
+        };
+        if self.on_caller {
+            return work();
+        }
+        tokio::task::spawn_blocking(work).await.map_err(|_| stopped())?
     }
 }

@@ -3,8 +3,8 @@
 //! A write is answered only after the commit that holds it is on disk. Waiting for the disk is
 //! what costs; callers that wait together pay it once.
 
-use std::sync::Arc;
 use std::sync::mpsc::{Receiver, Sender, channel};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use rusqlite::Connection;
 use tokio::sync::{broadcast, oneshot};
@@ -20,10 +20,17 @@ type Finish = Box<dyn FnOnce(Result<()>) + Send>;
 type Job = Box<dyn FnOnce(&Connection) -> Finish + Send>;
 
 /// The writer's door.
-#[derive(Clone)]
 pub(super) struct Writer {
-    jobs: Sender<Job>,
+    desk: Desk,
     hints: broadcast::Sender<Hint>,
+}
+
+/// Where writes are worked on.
+enum Desk {
+    /// By a thread of their own, in groups.
+    Thread(Sender<Job>),
+    /// By the caller, one by one: in a simulation, whose time must not pass meanwhile.
+    Caller(Mutex<Connection>),
 }
 
 /// What one write wants to make known once it is durable.
@@ -40,7 +47,12 @@ impl Writer {
         std::thread::Builder::new()
             .name("store-writer".into())
             .spawn(move || work(&connection, &queue, &*on_commit))?;
-        Ok(Self { jobs, hints })
+        Ok(Self { desk: Desk::Thread(jobs), hints })
+    }
+
+    /// Works on the caller's thread.
+    pub(super) fn on_caller(connection: Connection, hints: broadcast::Sender<Hint>) -> Self {
+        Self { desk: Desk::Caller(Mutex::new(connection)), hints }
     }
 
     /// Runs one write and returns once it is durable.
@@ -64,7 +76,13 @@ impl Writer {
                 let _ = answer.send(result);
             })
         });
-        self.jobs.send(job).map_err(|_| gone())?;
+        match &self.desk {
+            Desk::Thread(jobs) => jobs.send(job).map_err(|_| gone())?,
+            Desk::Caller(connection) => {
+                let connection = connection.lock().unwrap_or_else(PoisonError::into_inner);
+                run_group(&connection, vec![job], &|_| {});
+            }
+        }
         answered.await.map_err(|_| gone())?
     }
 }
