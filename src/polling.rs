@@ -8,6 +8,7 @@
 //! ```
 
 pub mod board;
+mod deadlines;
 pub mod hold;
 pub mod lane;
 pub mod plan;

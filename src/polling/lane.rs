@@ -1,9 +1,10 @@
 //! One lane's brain: events and `now` in, the next [`Step`] out. Pure, so that the daemon, the
 //! simulation and `outcomed replay` run the same code.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::time::Duration;
 
+use super::deadlines::Deadlines;
 use super::hold::Hold;
 use super::plan::Plan;
 use super::quota::Quota;
@@ -102,7 +103,7 @@ pub struct Lane {
     quota: Quota,
     hold: Hold,
     tasks: BTreeMap<TaskId, Task>,
-    deadlines: BTreeSet<(Steady, TaskId)>,
+    deadlines: Deadlines,
     not_found_grace: Duration,
     under_way: usize,
     reserving: bool,
@@ -120,7 +121,7 @@ impl Lane {
             quota: Quota::new(limits),
             hold: Hold::default(),
             tasks: BTreeMap::new(),
-            deadlines: BTreeSet::new(),
+            deadlines: Deadlines::default(),
             not_found_grace,
             under_way: 0,
             reserving: false,
@@ -139,14 +140,13 @@ impl Lane {
 
     /// A task is waited for, from now on or with another deadline.
     pub fn watch(&mut self, id: TaskId, watched: Watched, now: Steady) {
-        self.deadlines.insert((watched.give_up_at, id));
         if let Some(task) = self.tasks.get_mut(&id) {
-            if task.watched.give_up_at != watched.give_up_at {
-                self.deadlines.remove(&(task.watched.give_up_at, id));
-            }
+            self.deadlines.remove(id, task.watched.give_up_at);
+            self.deadlines.insert(id, watched.give_up_at);
             task.watched.give_up_at = watched.give_up_at;
             return;
         }
+        self.deadlines.insert(id, watched.give_up_at);
         self.plan.insert(id, watched.born, watched.last_pending, now);
         let looked = watched.last_pending;
         self.tasks.insert(id, Task { watched, stage: Stage::Planned, looked });
@@ -155,7 +155,7 @@ impl Lane {
     /// Nobody waits for this task any more, or its outcome is stored.
     pub fn forget(&mut self, id: TaskId) {
         if let Some(task) = self.tasks.remove(&id) {
-            self.deadlines.remove(&(task.watched.give_up_at, id));
+            self.deadlines.remove(id, task.watched.give_up_at);
             self.plan.remove(id);
         }
     }
@@ -164,8 +164,8 @@ impl Lane {
     pub fn gave_up(&mut self, id: TaskId, next: Option<Steady>, now: Steady) {
         let Some(next) = next else { return self.forget(id) };
         let Some(task) = self.tasks.get_mut(&id) else { return };
-        self.deadlines.remove(&(task.watched.give_up_at, id));
-        self.deadlines.insert((next, id));
+        self.deadlines.remove(id, task.watched.give_up_at);
+        self.deadlines.insert(id, next);
         task.watched.give_up_at = next;
         task.stage = Stage::Planned;
         self.plan.insert(id, task.watched.born, task.watched.last_pending, now);
@@ -258,7 +258,6 @@ impl Lane {
             self.reserving = true;
             return Step::Reserve { polls };
         }
-        let deadline = self.deadlines.first().map(|(at, _)| (*at).max(now));
         let poll_at = self.poll_at(now);
         if poll_at.is_some_and(|at| at <= now) {
             if self.prepared {
@@ -270,9 +269,8 @@ impl Lane {
             }
         }
         let poll_at = poll_at.filter(|_| self.prepared || !self.preparing);
-        Step::Wait {
-            until: [poll_at, self.next_deadline(now, deadline)].into_iter().flatten().min(),
-        }
+        let until = [poll_at, self.deadlines.coming(now), self.last_look_over(now)];
+        Step::Wait { until: until.into_iter().flatten().min() }
     }
 
     fn poll(&mut self, now: Steady) -> Step {
@@ -301,9 +299,7 @@ impl Lane {
 
     /// A task whose time is over and whose last look is done, or cannot be had.
     fn over(&mut self, now: Steady) -> Option<TaskId> {
-        let past: Vec<TaskId> =
-            self.deadlines.range(..=(now, TaskId(i64::MAX))).map(|(_, id)| *id).collect();
-        for id in past {
+        for id in self.deadlines.past(now) {
             let Some(task) = self.tasks.get_mut(&id) else { continue };
             let deadline = task.watched.give_up_at;
             let fresh = task.looked.is_some_and(|at| at >= deadline.before(LAST_LOOK_FRESH));
@@ -320,24 +316,14 @@ impl Lane {
         None
     }
 
-    /// When a deadline next needs attention, given the earliest one.
-    fn next_deadline(&self, now: Steady, earliest: Option<Steady>) -> Option<Steady> {
-        let earliest = earliest?;
-        if earliest > now {
-            return Some(earliest);
-        }
-        // Some are past: they wait for their last look, the others for their deadline.
-        let waiting = self.tasks_past(now).map(|deadline| deadline.after(LAST_LOOK_WAIT)).min();
-        let coming =
-            self.deadlines.range((now.after(Duration::from_millis(1)), TaskId(i64::MIN))..).next();
-        [waiting, coming.map(|(at, _)| *at)].into_iter().flatten().min()
-    }
-
-    fn tasks_past(&self, now: Steady) -> impl Iterator<Item = Steady> + '_ {
-        self.deadlines
-            .range(..=(now, TaskId(i64::MAX)))
-            .filter(|(_, id)| self.tasks.get(id).is_some_and(|task| task.stage == Stage::Planned))
-            .map(|(at, _)| *at)
+    /// When the first task past its deadline stops waiting for its last look.
+    fn last_look_over(&self, now: Steady) -> Option<Steady> {
+        let past = self.deadlines.past(now);
+        let planned = past.iter().filter_map(|id| self.tasks.get(id));
+        planned
+            .filter(|task| task.stage == Stage::Planned)
+            .map(|task| task.watched.give_up_at.after(LAST_LOOK_WAIT))
+            .min()
     }
 
     fn not_found(&mut self, id: TaskId, sent: Steady, now: Steady) -> Follows {
@@ -407,3 +393,6 @@ impl Lane {
         &self.quota
     }
 }
+
+#[cfg(test)]
+mod tests;
