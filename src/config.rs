@@ -8,6 +8,7 @@ mod callback_allow;
 mod clients;
 mod errors;
 mod excerpt;
+mod field;
 mod layers;
 pub mod model;
 mod reader;

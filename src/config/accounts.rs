@@ -4,8 +4,9 @@ use std::collections::BTreeMap;
 
 use url::{Host, Url};
 
+use super::field::Field;
 use super::model::{Account, Credentials, QuotaLimits};
-use super::reader::{Bad, Field, Table};
+use super::reader::{Bad, Table};
 use super::secrets::Secrets;
 use super::values;
 
@@ -83,16 +84,15 @@ fn credentials(row: &Table<'_>, secrets: &Secrets<'_>) -> Option<Credentials> {
     }
     let tenant_key = tenant_key.parse(values::upstream_id);
     let verification_token = secrets.follow(&verification_token);
-    let encrypt_key = match encrypt_key.is_absent() {
-        true => None,
-        false => Some(secrets.follow(&encrypt_key)?),
-    };
+    // Followed before the other parts are insisted on, so that all complaints are told.
+    let encrypt_key =
+        if encrypt_key.is_absent() { Some(None) } else { secrets.follow(&encrypt_key).map(Some) };
     Some(Credentials::Store {
         app_id: app_id?,
         app_secret: app_secret?,
         tenant_key: tenant_key?,
         verification_token: verification_token?,
-        encrypt_key,
+        encrypt_key: encrypt_key?,
     })
 }
 

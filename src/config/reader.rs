@@ -3,11 +3,12 @@
 //! A table remembers which keys were asked for; what was not asked for is unknown. So there is no
 //! list of keys to keep in step with the code, and one mistake does not hide the next.
 
-use std::cell::{Cell, RefCell};
+use std::cell::RefCell;
 
-use figment::value::{Dict, Num, Tag, Value};
+use figment::value::{Dict, Value};
 
 use super::errors::{ConfigError, Place};
+use super::field::{Field, shown};
 use super::layers::{Layers, variable_name};
 use super::suggest;
 
@@ -30,7 +31,7 @@ impl Bad {
 
 /// Everything found on the way.
 pub(super) struct Reader<'a> {
-    layers: &'a Layers,
+    pub(super) layers: &'a Layers,
     errors: RefCell<Vec<ConfigError>>,
     warnings: RefCell<Vec<String>>,
     /// The variables that would set the keys that were asked for.
@@ -56,7 +57,7 @@ impl<'a> Reader<'a> {
         self.warnings.borrow_mut().push(warning.into());
     }
 
-    fn report(&self, place: Place, bad: Bad) {
+    pub(super) fn report(&self, place: Place, bad: Bad) {
         self.errors.borrow_mut().push(ConfigError { message: bad.message, help: bad.help, place });
     }
 
@@ -95,7 +96,7 @@ impl<'a> Table<'a> {
         let path: Vec<String> = self.path.iter().cloned().chain([key.to_owned()]).collect();
         self.reader.variables.borrow_mut().push(variable_name(&path));
         let value = self.values.get(key).cloned();
-        Field { reader: self.reader, path, value, complained: Cell::new(false) }
+        Field::new(self.reader, path, value)
     }
 
     /// A table under this one; an absent one is empty.
@@ -121,27 +122,34 @@ impl<'a> Table<'a> {
         let mut rows = Vec::new();
         for index in 0..values.len() {
             let Some(value) = values.get(&index.to_string()) else {
-                let odd = values.keys().find(|k| k.parse().map_or(true, |n: usize| n >= index));
-                let path = [field.path.clone(), odd.cloned().into_iter().collect()].concat();
-                let bad = Bad::new(format!("`{}` is not one of {key}", shown(&path)));
-                let from_file =
-                    matches!(self.reader.layers.place_of_key(&path), Place::File { .. });
-                let number = format!("count from 0 without gaps: the next one is {index}");
-                let bad = bad.help(if from_file { help } else { number });
-                self.reader.report(self.reader.layers.place_of_key(&path), bad);
+                self.gap(key, values, index);
                 break;
             };
             let path = [field.path.clone(), vec![index.to_string()]].concat();
-            match value {
-                Value::Dict(_, row) => rows.push(Table::new(self.reader, path, row.clone())),
-                _ => {
-                    let place = self.reader.layers.place_of_value(&path, value.tag());
-                    let bad = Bad::new(format!("`{}` must be a table", shown(&path)));
-                    self.reader.report(place, bad.help(help.clone()));
-                }
+            if let Value::Dict(_, row) = value {
+                rows.push(Table::new(self.reader, path, row.clone()));
+            } else {
+                let place = self.reader.layers.place_of_value(&path, value.tag());
+                let bad = Bad::new(format!("`{}` must be a table", shown(&path)));
+                self.reader.report(place, bad.help(help.clone()));
             }
         }
         rows
+    }
+
+    /// Reports the entry of `rows` that is out of the count at `index`: `[accounts]` with single
+    /// brackets, or a variable that skips a number.
+    fn gap(&self, key: &str, rows: &Dict, index: usize) {
+        let is_odd = |name: &&String| name.parse().map_or(true, |number: usize| number >= index);
+        let odd = rows.keys().find(is_odd).cloned().unwrap_or_default();
+        let path = [key.to_owned(), odd];
+        let place = self.reader.layers.place_of_key(&path);
+        let help = match place {
+            Place::File { .. } => format!("write [[{key}]], with two brackets"),
+            _ => format!("count {key} from 0 without gaps: the next one is {index}"),
+        };
+        let bad = Bad::new(format!("`{}` does not belong to any of {key}", shown(&path)));
+        self.reader.report(place, bad.help(help));
     }
 
     /// Reports something about the table as a whole.
@@ -172,175 +180,4 @@ impl<'a> Table<'a> {
             self.reader.report(place, bad);
         }
     }
-}
-
-/// One setting.
-pub(super) struct Field<'a> {
-    pub(super) reader: &'a Reader<'a>,
-    path: Vec<String>,
-    value: Option<Value>,
-    complained: Cell<bool>,
-}
-
-impl<'a> Field<'a> {
-    /// The setting, or `default` where it is absent.
-    pub(super) fn or(mut self, default: &'static str) -> Self {
-        self.value.get_or_insert_with(|| Value::from(default));
-        self
-    }
-
-    pub(super) fn is_absent(&self) -> bool {
-        self.value.is_none()
-    }
-
-    /// Its key, as people write it.
-    pub(super) fn shown(&self) -> String {
-        shown(&self.path)
-    }
-
-    /// Where it was written, without line and column.
-    pub(super) fn written_in(&self) -> String {
-        match self.place() {
-            Place::File { path, .. } => path.display().to_string(),
-            place => place.to_string(),
-        }
-    }
-
-    /// Whether it was written in the file.
-    pub(super) fn is_in_file(&self) -> bool {
-        matches!(self.place(), Place::File { .. })
-    }
-
-    fn place(&self) -> Place {
-        let layers = self.reader.layers;
-        match &self.value {
-            Some(value) => layers.place_of_value(&self.path, value.tag()),
-            None => layers.place_of_key(&self.path),
-        }
-    }
-
-    /// Reports something about it, at its value or, where it is absent, at its table. Only the
-    /// first complaint about one setting is told.
-    pub(super) fn error(&self, bad: Bad) {
-        if self.complained.replace(true) {
-            return;
-        }
-        self.reader.report(self.place(), bad);
-    }
-
-    /// Its text; absent or of another type is an error.
-    pub(super) fn text(&self) -> Option<&str> {
-        match &self.value {
-            Some(Value::String(_, text)) => Some(text),
-            Some(_) => self.wrong_type("a string"),
-            None => {
-                let bad = Bad::new(format!("`{}` is missing", self.shown()));
-                let variable = variable_name(&self.path);
-                self.error(bad.help(format!("add it here, or set {variable}")));
-                None
-            }
-        }
-    }
-
-    /// Its text, understood by `parse`, whose complaint is put after the key's name.
-    pub(super) fn parse<T>(&self, parse: impl FnOnce(&str) -> Result<T, Bad>) -> Option<T> {
-        match parse(self.text()?) {
-            Ok(value) => Some(value),
-            Err(bad) => {
-                let message = format!("`{}` {}", self.shown(), bad.message);
-                self.error(Bad { message, help: bad.help });
-                None
-            }
-        }
-    }
-
-    /// A whole number of at least 1 and at most `max`.
-    pub(super) fn count(&self, max: u32) -> Option<u32> {
-        let number = match self.value.as_ref()? {
-            Value::Num(_, Num::I64(number)) => Some(*number),
-            Value::String(tag, text) if self.is_from_environment(*tag) => text.trim().parse().ok(),
-            _ => None,
-        };
-        let Some(number) = number else { return self.wrong_type("a whole number") };
-        match u32::try_from(number) {
-            Ok(number) if (1..=max).contains(&number) => Some(number),
-            _ => {
-                self.error(Bad::new(format!("`{}` must be from 1 to {max}", self.shown())));
-                None
-            }
-        }
-    }
-
-    /// True or false.
-    pub(super) fn truth(&self) -> Option<bool> {
-        match self.value.as_ref()? {
-            Value::Bool(_, truth) => Some(*truth),
-            Value::String(tag, text) if self.is_from_environment(*tag) && text == "true" => {
-                Some(true)
-            }
-            Value::String(tag, text) if self.is_from_environment(*tag) && text == "false" => {
-                Some(false)
-            }
-            _ => self.wrong_type("true or false"),
-        }
-    }
-
-    /// The elements of a list; none where it is absent. A variable holds one as TOML or JSON.
-    pub(super) fn list(&self) -> Option<Vec<Field<'a>>> {
-        let (elements, tag) = match &self.value {
-            None => (Vec::new(), Tag::Default),
-            Some(Value::Array(tag, elements)) => (elements.clone(), *tag),
-            Some(Value::String(tag, text)) if self.is_from_environment(*tag) => {
-                let list = parse_list(text);
-                match list {
-                    Some(elements) => (elements, *tag),
-                    None => return self.wrong_type("a list such as [\"a\", \"b\"]"),
-                }
-            }
-            Some(_) => return self.wrong_type("a list such as [\"a\", \"b\"]"),
-        };
-        let field = |(index, value): (usize, Value)| {
-            let path = [self.path.clone(), vec![index.to_string()]].concat();
-            let value = if value.tag() == Tag::Default { retag(value, tag) } else { value };
-            Field { reader: self.reader, path, value: Some(value), complained: Cell::new(false) }
-        };
-        Some(elements.into_iter().enumerate().map(field).collect())
-    }
-
-    fn is_from_environment(&self, tag: Tag) -> bool {
-        self.reader.layers.is_from_environment(tag)
-    }
-
-    fn wrong_type<T>(&self, wanted: &str) -> Option<T> {
-        self.error(Bad::new(format!("`{}` must be {wanted}", self.shown())));
-        None
-    }
-}
-
-fn parse_list(text: &str) -> Option<Vec<Value>> {
-    let value = toml::de::DeValue::parse(text.trim()).ok()?;
-    let strings = value.get_ref().as_array()?.iter();
-    strings.map(|element| element.get_ref().as_str().map(Value::from)).collect()
-}
-
-/// An element of a variable's list belongs to the variable.
-fn retag(value: Value, tag: Tag) -> Value {
-    match value {
-        Value::String(_, text) => Value::String(tag, text),
-        other => other,
-    }
-}
-
-/// `accounts[0].app_id`
-fn shown(path: &[String]) -> String {
-    let mut text = String::new();
-    for part in path {
-        if part.parse::<usize>().is_ok() {
-            text.push_str(&format!("[{part}]"));
-        } else {
-            text.push_str(if text.is_empty() { "" } else { "." });
-            text.push_str(part);
-        }
-    }
-    text
 }

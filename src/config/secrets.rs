@@ -2,7 +2,7 @@
 
 use std::cell::RefCell;
 
-use super::reader::Field;
+use super::field::Field;
 use super::reference::World;
 use super::secret::Secret;
 

@@ -5,8 +5,9 @@ use std::time::Duration;
 
 use url::Url;
 
+use super::field::Field;
 use super::model::{Delivery, Http, Listen, Log, Polling, Retention, StoreUrl};
-use super::reader::{Bad, Field, Table};
+use super::reader::{Bad, Table};
 use super::secret::Secret;
 use super::secrets::Secrets;
 use super::values;
