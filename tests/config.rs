@@ -1,4 +1,5 @@
 //! The configuration, through the public door and through the real binary.
+#![expect(clippy::unwrap_used, reason = "the helpers of tests, too, may simply stop")]
 
 #[path = "config/command.rs"]
 mod command;

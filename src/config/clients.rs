@@ -136,7 +136,7 @@ fn signing_secrets(
     let field = row.field("signing_secrets");
     let list = field.list()?;
     if list.is_empty() && role == Some(Role::Client) {
-        let bad = format!("`{}` is empty: callbacks could not be signed", field.shown());
+        let bad = format!("`{}` holds no secret: callbacks could not be signed", field.shown());
         field.error(Bad::new(bad).help("make one with `outcomed new-secret`"));
         return None;
     }

@@ -6,6 +6,8 @@
 
 use std::ops::Range;
 
+use super::reference;
+
 /// Keys whose values may be shown.
 const PUBLIC: [&str; 19] = [
     "app_id",
@@ -47,9 +49,10 @@ pub(super) struct Piece {
     pub(super) shown: bool,
 }
 
-/// Whether the value of this key may be shown. An `@` may follow a password in a URL.
+/// Whether the value of this key may be shown. An `@` may follow a password in a URL. A reference
+/// says where a secret is, not what it is.
 pub(super) fn is_public(key: &str, value: &str) -> bool {
-    PUBLIC.contains(&key) && !value.contains('@')
+    (PUBLIC.contains(&key) && !value.contains('@')) || reference::is_reference(value)
 }
 
 /// Line and column, both from 1, of a byte offset.

@@ -70,6 +70,11 @@ impl<'a> Field<'a> {
     pub(super) fn text(&self) -> Option<&str> {
         match &self.value {
             Some(Value::String(_, text)) => Some(text),
+            Some(Value::Num(..)) => {
+                let bad = Bad::new(format!("`{}` must be a string", self.shown()));
+                self.error(bad.help("write it in quotes, a duration with its unit: \"30s\""));
+                None
+            }
             Some(_) => self.wrong_type("a string"),
             None => {
                 let bad = Bad::new(format!("`{}` is missing", self.shown()));

@@ -42,7 +42,8 @@ const ENVIRONMENT: &str = "environment";
 const FLAGS: &str = "flags";
 
 /// What `serve` was told on its command line. Each wins over everything else.
-#[derive(Clone, Debug, Default)]
+// No `Debug`: a store's URL may hold a password.
+#[derive(Clone, Default)]
 pub struct Overrides {
     /// `--listen`
     pub listen: Option<String>,

@@ -66,7 +66,9 @@ impl<'a> Reader<'a> {
     pub(super) fn finish(self) -> (Vec<ConfigError>, Vec<String>) {
         for name in &self.layers.flat_variables {
             let known = self.variables.borrow();
-            let Some(meant) = known.iter().find(|known| known.replace("__", "_") == *name) else {
+            let is_meant =
+                |known: &&String| known.contains("__") && known.replace("__", "_") == *name;
+            let Some(meant) = known.iter().find(is_meant) else {
                 continue;
             };
             let bad = Bad::new(format!("unknown environment variable {name}"));

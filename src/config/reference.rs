@@ -11,6 +11,11 @@ use super::secret::Secret;
 /// No secret is as long; a wrong path (a device, a log) must not fill the memory.
 const SECRET_BYTES_MAX: u64 = 16 * 1024;
 
+/// Whether this says where a secret is, rather than being one.
+pub(super) fn is_reference(text: &str) -> bool {
+    ["file:", "env:", "credential:"].iter().any(|prefix| text.starts_with(prefix))
+}
+
 /// Where references point.
 pub(super) struct World<'a> {
     pub(super) env: &'a BTreeMap<String, String>,

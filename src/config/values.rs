@@ -104,7 +104,7 @@ pub(super) fn base_url(text: &str) -> Result<Url, Bad> {
         "http" if url.host().is_some_and(|host| is_own_network(&host)) => {}
         "http" => {
             return Err(Bad::new("must be https, because the app's secret is sent there")
-                .help("http is for loopback and private addresses only"));
+                .help("http is for loopback, private addresses and names without a dot"));
         }
         _ => return Err(Bad::new("must be an https URL").help(help)),
     }
@@ -115,7 +115,10 @@ pub(super) fn base_url(text: &str) -> Result<Url, Bad> {
 
 fn is_own_network(host: &Host<&str>) -> bool {
     match host {
-        Host::Domain(name) => *name == "localhost" || name.ends_with(".localhost"),
+        // A name without a dot (a container's, say) and `.internal` are never public.
+        Host::Domain(name) => {
+            !name.contains('.') || name.ends_with(".localhost") || name.ends_with(".internal")
+        }
         Host::Ipv4(ip) => ip.is_loopback() || ip.is_private(),
         Host::Ipv6(ip) => ip.is_loopback() || ip.is_unique_local(),
     }
@@ -173,8 +176,14 @@ mod tests {
         assert_eq!(url("https://open.feishu.cn").as_deref(), Some("https://open.feishu.cn/"));
         assert_eq!(url("https://gw.example/feishu/").as_deref(), Some("https://gw.example/feishu"));
         assert_eq!(url("http://127.0.0.1:9/").as_deref(), Some("http://127.0.0.1:9/"));
-        for fine in ["http://localhost:1", "http://[::1]:1", "http://10.0.0.7", "http://[fd00::1]"]
-        {
+        for fine in [
+            "http://localhost:1",
+            "http://mock:80",
+            "http://gw.internal",
+            "http://[::1]:1",
+            "http://10.0.0.7",
+            "http://[fd00::1]",
+        ] {
             assert!(url(fine).is_some(), "{fine}");
         }
         for bad in [

@@ -2,6 +2,9 @@
 
 use std::process::{Command, Output};
 
+use outcomed::cli::check_config::online::{self, Check, OnlineChecks};
+use outcomed::config::Account;
+
 use super::{ACCOUNT, CLIENT, Place};
 
 /// Runs `check-config` in the place's directory, with nothing of ours in the environment.
@@ -78,8 +81,8 @@ fn online_looks_at_hosts_and_the_store_and_writes_nothing() {
     let args = ["--config", "config.toml", "--online"];
     let (_, out, _) = check(&place, &args, &[]);
     assert!(out.contains("outcomed.db does not exist yet and will be created"), "{out}");
-    assert!(out.contains("account default: host     ok: 127.0.0.1 is 127.0.0.1"), "{out}");
-    assert!(out.contains("account default: token"), "{out}");
+    assert!(out.contains("account default host      ok: 127.0.0.1 is 127.0.0.1"), "{out}");
+    assert!(out.contains("account default token"), "{out}");
     assert!(!place.path("outcomed.db").exists());
 
     place.write("outcomed.db", "this is a letter, not a database");
@@ -105,4 +108,32 @@ fn online_accepts_a_real_database_and_leaves_it_as_it_is() {
     assert_eq!(code, 0, "{out}");
     assert!(out.contains("outcomed.db can be read and written"), "{out}");
     assert_eq!((files(), std::fs::read(&path).unwrap()), (before, bytes));
+}
+
+/// An upstream that never answers for `slow`, and refuses everybody else.
+struct Upstream;
+
+#[async_trait::async_trait]
+impl OnlineChecks for Upstream {
+    async fn token(&self, account: &Account) -> Check {
+        if account.name == "slow" {
+            std::future::pending::<()>().await;
+        }
+        Check::Failed { what: "app secret invalid".into(), advice: "correct app_secret".into() }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn online_asks_for_every_token_and_does_not_wait_for_ever() {
+    let local = "base_url = \"http://127.0.0.1:9\"\n";
+    let slow = ACCOUNT.replace("default", "slow");
+    let place = Place::with(&format!("{slow}{local}{ACCOUNT}{local}"));
+    let config = place.load(&[]).unwrap().config;
+    let results = online::run(&config, &Upstream).await;
+    let result = |what: &str| {
+        let found = results.iter().find(|(name, _)| name == what);
+        format!("{:?}", found.unwrap().1)
+    };
+    assert!(result("account slow token").contains("no answer in time"), "{results:?}");
+    assert!(result("account default token").contains("app secret invalid"), "{results:?}");
 }

@@ -2,7 +2,9 @@
 
 use std::time::Duration;
 
-use outcomed::config::{Config, Credentials, Listen, Overrides, QuotaLimits, Sources, load};
+use outcomed::config::{
+    Config, ConfigError, Credentials, Listen, Overrides, QuotaLimits, Sources, load,
+};
 
 use super::{ACCOUNT, CLIENT, Place};
 
@@ -76,7 +78,7 @@ fn an_account_can_come_from_the_environment_alone() {
     assert_eq!(config.accounts.len(), 1);
     assert_eq!(config.clients[0].name, "ats");
     let errors = place.load(&variables[..1]).unwrap_err();
-    let all: Vec<String> = errors.iter().map(|error| error.one_line()).collect();
+    let all: Vec<String> = errors.iter().map(ConfigError::one_line).collect();
     assert_eq!(all.len(), 2, "{all:#?}");
     assert!(all[0].contains("`accounts[0].app_id` is missing"), "{all:#?}");
     assert!(all[0].contains("set OUTCOMED_ACCOUNTS__0__APP_ID"), "{all:#?}");
@@ -105,7 +107,7 @@ fn mistakes_in_the_environment_and_in_flags_name_the_variable_and_the_flag() {
     ]);
     sources.overrides.log_format = Some("xml".to_owned());
     let errors = load(sources).unwrap_err();
-    let all: Vec<String> = errors.iter().map(|error| error.one_line()).collect();
+    let all: Vec<String> = errors.iter().map(ConfigError::one_line).collect();
     for expected in [
         "environment variable OUTCOMED_HTTP__LISEN: unknown key `http.lisen`: \
          did you mean OUTCOMED_HTTP__LISTEN?",
@@ -135,4 +137,11 @@ fn variables_of_the_client_commands_and_of_kubernetes_are_left_alone() {
         ("HTTP__LISTEN", "nonsense"),
     ]);
     assert_eq!(loaded.unwrap().config, Config::default());
+}
+
+#[test]
+fn the_file_is_toml_1_1() {
+    let quota = "quota = {\n  per_second = 5, # each\n  per_minute = 100,\n}\n";
+    let config = Place::with(&format!("{ACCOUNT}{quota}")).load(&[]).unwrap().config;
+    assert_eq!(config.accounts[0].quota, QuotaLimits { per_second: 5, per_minute: 100 });
 }

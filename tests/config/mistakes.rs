@@ -12,7 +12,8 @@ fn all_mistakes_are_told_at_once_from_top_to_bottom() {
         all,
         [
             "2:1: unknown key `http.lisen`: did you mean `listen`?",
-            "4:11: `delivery.timeout` must be a string",
+            "4:11: `delivery.timeout` must be a string: write it in quotes, a duration with its \
+             unit: \"30s\"",
             "5:1: `delivery.retry_delays` must hold 1 to 100 durations: with none, a receiver \
              that is down for a moment would miss its outcome",
             "7:17: `polling.give_up_after` is not a duration: write one such as 500ms, 30s, 1h \
@@ -111,7 +112,7 @@ fn mistakes_in_clients_are_told_for_each_of_them() {
         assert!(found.contains(expected), "{found}");
     }
     let (head, _) = CLIENT.split_once("signing").unwrap();
-    assert!(complaint(head).starts_with("1:1: `clients[0].signing_secrets` is empty"));
+    assert!(complaint(head).starts_with("1:1: `clients[0].signing_secrets` holds no secret"));
     let found = complaint(
         &format!("{head}signing_secrets = [\"whsec_AAAA\", \"whsk_AAAA\"]\n")
             .replace(", \"whsk_AAAA\"", ""),

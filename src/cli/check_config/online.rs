@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use async_trait::async_trait;
+use futures_util::StreamExt;
 use rustix::fs::{Access, access};
 use url::Url;
 
@@ -18,6 +19,8 @@ const DNS_TIMEOUT: Duration = Duration::from_secs(5);
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 /// The token call retries transient failures by itself; this is the end of it.
 const TOKEN_TIMEOUT: Duration = Duration::from_secs(20);
+/// Enough that a long list does not take minutes, and few enough not to be refused.
+const ACCOUNTS_AT_ONCE: usize = 8;
 /// The first bytes of every `SQLite` 3 file.
 const SQLITE_MAGIC: &[u8; 16] = b"SQLite format 3\0";
 
@@ -60,25 +63,29 @@ impl OnlineChecks for Unwired {
     }
 }
 
-/// Runs all checks, one after the other, each with a deadline.
+/// Runs all checks, each with a deadline; the results are in the order of the configuration.
 pub async fn run(config: &Config, checks: &dyn OnlineChecks) -> Vec<(String, Check)> {
     let mut results = vec![("store".to_owned(), store(&config.store).await)];
-    for account in &config.accounts {
-        let name = &account.name;
-        let host = dns(&account.base_url).await;
-        let reachable = !matches!(host, Check::Failed { .. });
-        results.push((format!("account {name}: host"), host));
-        let token = if reachable {
-            let token = tokio::time::timeout(TOKEN_TIMEOUT, checks.token(account)).await;
-            token.unwrap_or_else(|_| {
-                Check::failed("no answer in time", "check the network and base_url")
-            })
-        } else {
-            Check::Skipped("its host has no address".to_owned())
-        };
-        results.push((format!("account {name}: token"), token));
+    let accounts = config.accounts.iter().map(|account| check_account(account, checks));
+    let mut accounts = futures_util::stream::iter(accounts).buffered(ACCOUNTS_AT_ONCE);
+    while let Some(pair) = accounts.next().await {
+        results.extend(pair);
     }
     results
+}
+
+async fn check_account(account: &Account, checks: &dyn OnlineChecks) -> [(String, Check); 2] {
+    let host = dns(&account.base_url).await;
+    let token = if matches!(host, Check::Failed { .. }) {
+        Check::Skipped("its host has no address".to_owned())
+    } else {
+        let token = tokio::time::timeout(TOKEN_TIMEOUT, checks.token(account)).await;
+        token.unwrap_or_else(|_| {
+            Check::failed("no answer in time", "check the network and base_url")
+        })
+    };
+    [("host", host), ("token", token)]
+        .map(|(what, check)| (format!("account {} {what}", account.name), check))
 }
 
 async fn dns(url: &Url) -> Check {

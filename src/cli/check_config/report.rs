@@ -149,6 +149,10 @@ fn client(client: &Client) -> String {
 }
 
 fn duration(duration: Duration) -> String {
+    let days = duration.as_secs() / 86_400;
+    if days > 0 && duration == Duration::from_secs(days * 86_400) {
+        return format!("{days}d");
+    }
     jiff::SignedDuration::try_from(duration)
         .map_or_else(|_| format!("{}s", duration.as_secs()), |duration| format!("{duration:#}"))
 }
