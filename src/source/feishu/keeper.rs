@@ -109,14 +109,17 @@ impl Inner {
         if let Some(flight) = &state.flight {
             return flight.clone();
         }
-        let task = tokio::spawn(Arc::clone(self).fetch(Landing(Arc::clone(self))));
+        let task = tokio::spawn(Arc::clone(self).fetch());
         let flight = async move { task.await.unwrap_or_else(|_| Err(fetch_lost())) };
         let flight = flight.boxed().shared();
         state.flight = Some(flight.clone());
         flight
     }
 
-    async fn fetch(self: Arc<Self>, _landing: Landing) -> Result<(), PollError> {
+    async fn fetch(self: Arc<Self>) -> Result<(), PollError> {
+        // Made here, not by the caller: a runtime that shuts down drops the task where it is
+        // spawned, under the lock that landing takes.
+        let _landing = Landing(Arc::clone(&self));
         let backoff = ExponentialBackoff::from_millis(2).factor(RETRY_FACTOR_MS);
         let tries = RetryIf::start(
             backoff.map(jitter).take(RETRIES),

@@ -301,7 +301,7 @@ proptest! {
     #[test]
     fn no_code_but_0_and_1002002_ever_settles(code: i64, status in 0_u16..=999) {
         prop_assume!(code != 0 && code != INVALID_PARAMETER);
-        let body = fixture!("succeeded.json").replacen("0", &code.to_string(), 1);
+        let body = fixture!("succeeded.json").replacen('0', &code.to_string(), 1);
         prop_assert!(!is_settled(&json(status, &body)));
     }
 
