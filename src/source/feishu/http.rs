@@ -12,7 +12,7 @@ use url::{Host, Url};
 
 use super::reply::Reply;
 use crate::config::secret::Secret;
-use crate::source::{PollError, TransientClass};
+use crate::source::{AccountProblem, PollError, TransientClass};
 
 /// A poll's reply has about 500 bytes; an edge's error page a few KiB.
 const BODY_BYTES_MAX: usize = 64 * 1024;
@@ -45,7 +45,7 @@ impl Default for Deadlines {
 
 /// The client could not be made.
 #[derive(Debug, thiserror::Error)]
-#[error("could not set up the HTTP client for Feishu (are the system's CA certificates there?)")]
+#[error("could not set up the HTTP client for Feishu")]
 pub struct HttpError(#[source] reqwest::Error);
 
 /// The HTTP client, one for all accounts: they share its connections and its TLS settings. Cheap
@@ -55,16 +55,20 @@ pub struct Http {
     /// Goes through the proxy that `HTTPS_PROXY`, `HTTP_PROXY`, `ALL_PROXY` and `NO_PROXY` name:
     /// where Feishu can only be reached through a company's proxy, those are how it is said, and
     /// `base_url` is the operator's own word, so there is nobody to guard against.
-    outward: Client,
-    /// For an upstream on this machine (a mock), which no proxy can reach.
+    ///
+    /// Without CA certificates there is none: that is the problem of the accounts that need it,
+    /// told when they use it, and none of a demonstration on a bare machine.
+    outward: Result<Client, String>,
+    /// For an upstream in plain http on this machine (a mock), which no proxy can reach and no
+    /// certificate protects.
     direct: Client,
 }
 
 impl Http {
     /// A client with these deadlines. A rustls provider must have been installed.
     pub fn new(deadlines: Deadlines) -> Result<Self, HttpError> {
-        let outward = builder(deadlines).build().map_err(HttpError)?;
-        let direct = builder(deadlines).no_proxy().build().map_err(HttpError)?;
+        let outward = builder(deadlines).build().map_err(|error| causes(&error));
+        let direct = builder(deadlines).no_proxy().tls_certs_only([]).build().map_err(HttpError)?;
         Ok(Self { outward, direct })
     }
 
@@ -78,7 +82,7 @@ impl Http {
         let mut bearer = HeaderValue::try_from(format!("Bearer {}", token.expose()))
             .map_err(|_| network("the access token does not fit into a header".to_owned()))?;
         bearer.set_sensitive(true);
-        let request = self.client(base_url).get(below(base_url, path)?);
+        let request = self.client(base_url)?.get(below(base_url, path)?);
         exchange(request.header(AUTHORIZATION, bearer)).await
     }
 
@@ -89,12 +93,21 @@ impl Http {
         path: &[&str],
         body: &impl Serialize,
     ) -> Result<Reply, PollError> {
-        let request = self.client(base_url).post(below(base_url, path)?);
+        let request = self.client(base_url)?.post(below(base_url, path)?);
         exchange(request.header(CONTENT_TYPE, "application/json; charset=utf-8").json(body)).await
     }
 
-    fn client(&self, base_url: &Url) -> &Client {
-        if is_loopback(base_url) { &self.direct } else { &self.outward }
+    fn client(&self, base_url: &Url) -> Result<&Client, PollError> {
+        if is_plain_loopback(base_url) {
+            return Ok(&self.direct);
+        }
+        self.outward.as_ref().map_err(|cause| {
+            let message = format!(
+                "install the system's CA certificates (Debian's package ca-certificates), then \
+                 restart outcomed: it cannot verify who answers for `base_url` ({cause})"
+            );
+            PollError::Account(AccountProblem { reason: "no_ca_certificates", message })
+        })
     }
 }
 
@@ -113,13 +126,14 @@ fn builder(deadlines: Deadlines) -> ClientBuilder {
         .http2_keep_alive_timeout(HTTP2_PING_WAIT)
 }
 
-fn is_loopback(url: &Url) -> bool {
-    match url.host() {
+fn is_plain_loopback(url: &Url) -> bool {
+    let loopback = match url.host() {
         Some(Host::Ipv4(ip)) => IpAddr::V4(ip).is_loopback(),
         Some(Host::Ipv6(ip)) => IpAddr::V6(ip).is_loopback(),
         Some(Host::Domain(name)) => name == "localhost",
         None => false,
-    }
+    };
+    loopback && url.scheme() == "http"
 }
 
 /// The URL of `path` below `base_url`, each segment percent-encoded.
@@ -165,13 +179,16 @@ fn text(headers: &HeaderMap, name: &str) -> Option<String> {
 
 fn broken(error: reqwest::Error) -> PollError {
     let class = if error.is_timeout() { TransientClass::Timeout } else { TransientClass::Network };
-    // The cause is at the end of the chain: "connection refused", "certificate expired". The URL
-    // adds nothing that the task does not say.
-    let error = error.without_url();
-    let outermost: &dyn Error = &error;
-    let causes = std::iter::successors(Some(outermost), |error| (*error).source());
-    let causes: Vec<String> = causes.take(CAUSES_MAX).map(ToString::to_string).collect();
-    PollError::Transient { class, detail: causes.join(": ") }
+    // The URL adds nothing that the task does not say.
+    PollError::Transient { class, detail: causes(&error.without_url()) }
+}
+
+/// An error with its causes: the telling one ("connection refused", "certificate expired") is the
+/// last.
+fn causes(error: &reqwest::Error) -> String {
+    let outermost: &dyn Error = error;
+    let all = std::iter::successors(Some(outermost), |error| (*error).source());
+    all.take(CAUSES_MAX).map(ToString::to_string).collect::<Vec<_>>().join(": ")
 }
 
 fn network(detail: String) -> PollError {
@@ -195,16 +212,17 @@ mod tests {
     }
 
     #[test]
-    fn only_this_machine_is_reached_past_the_proxy() {
+    fn only_plain_http_on_this_machine_goes_past_the_proxy() {
         for (url, loopback) in [
             ("http://127.0.0.1:8080", true),
             ("http://[::1]:8080", true),
             ("http://localhost", true),
             ("https://open.feishu.cn", false),
             ("http://10.0.0.1", false),
+            ("https://127.0.0.1", false),
             ("https://localhost.example.com", false),
         ] {
-            assert_eq!(is_loopback(&url.parse().unwrap()), loopback, "{url}");
+            assert_eq!(is_plain_loopback(&url.parse().unwrap()), loopback, "{url}");
         }
     }
 }
