@@ -30,3 +30,4 @@ pub mod app;
 pub mod cli;
 pub mod mock_feishu;
 pub mod observability;
+pub mod service;

@@ -1,0 +1,158 @@
+//! The service as shipped, under a real systemd. Needs root and Debian's `systemd-container`.
+
+#![expect(clippy::unwrap_used, reason = "in a test a panic is the report")]
+
+#[path = "systemd/machine.rs"]
+mod machine;
+
+use std::process::Command;
+
+use machine::{CONFIG, Machine, TOKEN};
+
+const REGISTRATION: &str = r#"{"task":{"website_id":"1","delivery_task_id":"a"},"callback":{"url":"http://127.0.0.1:9/hook"}}"#;
+
+/// `systemd-analyze security` in tenths; 12 is "1.2".
+const EXPOSURE_MAX: &str = "--threshold=12";
+
+fn register(machine: &Machine) -> String {
+    let (status, body) = machine.call(8474, "POST /v1/registrations", TOKEN, REGISTRATION);
+    assert_eq!(status, 201, "{body}\n{}", machine.journal(&[]));
+    let at = body.find("reg_").expect("the reply holds the registration's id");
+    body[at..].chars().take_while(|c| c.is_ascii_alphanumeric() || "_-".contains(*c)).collect()
+}
+
+fn active_again(machine: &Machine, restarts: &str) {
+    machine.until("restarted", || {
+        machine.show("NRestarts") == restarts && machine.show("ActiveState") == "active"
+    });
+}
+
+#[test]
+fn the_units_are_valid_and_exposed_no_more_than_agreed() {
+    let dir = tempfile::tempdir().unwrap();
+    let shipped = concat!(env!("CARGO_MANIFEST_DIR"), "/systemd");
+    let unit = std::fs::read_to_string(format!("{shipped}/outcomed.service")).unwrap();
+    // The binary is looked for; everything else is read as it is shipped.
+    let unit = unit.replace("/usr/bin/outcomed", env!("CARGO_BIN_EXE_outcomed"));
+    let path = |name: &str| dir.path().join(name).into_os_string();
+    std::fs::write(path("outcomed.service"), unit).unwrap();
+    std::fs::copy(format!("{shipped}/outcomed.socket"), path("outcomed.socket")).unwrap();
+    let analyze = |command: &[&str], unit: &str| {
+        let output =
+            Command::new("systemd-analyze").args(command).arg(path(unit)).output().unwrap();
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert!(output.status.success() && said.is_empty(), "{command:?} {unit}: {said}");
+    };
+    for unit in ["outcomed.service", "outcomed.socket"] {
+        analyze(&["--man=no", "verify"], unit);
+    }
+    analyze(&["security", "--offline=true", EXPOSURE_MAX], "outcomed.service");
+}
+
+#[test]
+fn a_started_service_is_ready_and_a_stopped_one_ended_well() {
+    let machine = Machine::boot();
+    machine.start();
+    assert_eq!(machine.readyz(), 200);
+    assert!(machine.show("StatusText").contains("tasks watched"), "{}", machine.show("StatusText"));
+    machine.run(&["systemctl", "stop", "outcomed.service"]);
+    assert_eq!(machine.show("Result"), "success");
+    assert_eq!(machine.show("ExecMainStatus"), "0");
+    assert_eq!(machine.journal(&["-p", "err"]), "");
+}
+
+#[test]
+fn the_daemon_has_no_privileges_and_others_cannot_read_its_secrets() {
+    let machine = Machine::boot();
+    machine.start();
+    let status = machine.run(&["cat", &format!("/proc/{}/status", machine.show("MainPID"))]);
+    let value = |name: &str| {
+        let line = status.lines().find_map(|line| line.strip_prefix(name)).expect(name);
+        line.split_whitespace().next().unwrap().to_owned()
+    };
+    assert_ne!(value("Uid:"), "0");
+    assert_eq!(value("NoNewPrivs:"), "1");
+    assert_eq!(value("CapBnd:"), "0000000000000000");
+    assert_eq!(value("Seccomp:"), "2");
+
+    let (status, _) = machine.call(8474, "GET /v1/registrations", TOKEN, "");
+    assert_eq!(status, 200, "the token came in as a credential");
+    for file in
+        ["/etc/outcomed/credentials/ats-token", "/run/credentials/outcomed.service/ats-token"]
+    {
+        let stranger = ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups", "cat", file];
+        assert!(!machine.try_run(&stranger).status.success(), "{file}");
+    }
+    let state = machine.run(&["stat", "-c", "%a %U", "/var/lib/outcomed"]);
+    assert_eq!(state.trim(), "700 outcomed");
+}
+
+#[test]
+fn a_socket_unit_starts_the_service_and_wins_over_the_configured_address() {
+    let machine = Machine::boot();
+    machine.write("/etc/outcomed/config.toml", &CONFIG.replace("8474", "8475"));
+    machine.run(&["systemctl", "start", "outcomed.socket"]);
+    assert_eq!(machine.show("ActiveState"), "inactive");
+    assert_eq!(machine.readyz(), 200, "the first caller waits for the start");
+    assert_eq!(machine.show("ActiveState"), "active");
+    assert_eq!(machine.call(8475, "GET /readyz", "", "").0, 0);
+    // The socket stays while the service restarts: nobody is refused.
+    machine.run(&["systemctl", "restart", "--no-block", "outcomed.service"]);
+    assert_eq!(machine.readyz(), 200);
+}
+
+#[test]
+fn a_reload_takes_the_new_settings_and_a_bad_file_changes_nothing() {
+    let machine = Machine::boot();
+    machine.start();
+    let pid = machine.show("MainPID");
+    let list = |token: &str| machine.call(8474, "GET /v1/registrations", token, "").0;
+    let newcomer = "oct_newcomer_0123456789abcdef0123456789abcdef";
+    assert_eq!(list(newcomer), 401);
+    let client =
+        format!("[[clients]]\nname = \"new\"\nrole = \"operator\"\ntoken = \"{newcomer}\"");
+    machine.write("/etc/outcomed/config.toml", &format!("{CONFIG}{client}\n"));
+    machine.run(&["systemctl", "reload", "outcomed.service"]);
+    machine.until("reloaded", || list(newcomer) == 200);
+
+    machine.write("/etc/outcomed/config.toml", &format!("{CONFIG}[polling]\nhurry = \"very\"\n"));
+    machine.run(&["systemctl", "reload", "outcomed.service"]);
+    machine.until("said in the journal", || machine.journal(&["-p", "warning"]).contains("hurry"));
+    assert_eq!(list(newcomer), 200, "the settings before are still in force");
+    assert_eq!(machine.show("MainPID"), pid);
+    assert_eq!(machine.show("ActiveState"), "active");
+}
+
+#[test]
+fn a_bad_configuration_is_named_and_not_tried_again() {
+    let machine = Machine::boot();
+    machine.write("/etc/outcomed/config.toml", &format!("{CONFIG}[polling]\nhurry = \"very\"\n"));
+    assert!(!machine.try_run(&["systemctl", "start", "outcomed.service"]).status.success());
+    machine.until("failed", || machine.show("ActiveState") == "failed");
+    assert_eq!(machine.show("ExecMainStatus"), "78");
+    assert_eq!(machine.show("NRestarts"), "0");
+    assert!(machine.journal(&[]).contains("hurry"), "{}", machine.journal(&[]));
+}
+
+#[test]
+fn a_killed_daemon_comes_back_with_its_registrations() {
+    let machine = Machine::boot();
+    machine.start();
+    let id = register(&machine);
+    machine.run(&["kill", "-KILL", &machine.show("MainPID")]);
+    active_again(&machine, "1");
+    let (status, body) = machine.call(8474, &format!("GET /v1/registrations/{id}"), TOKEN, "");
+    assert_eq!(status, 200, "{body}");
+    assert!(body.contains("\"watching\""), "{body}");
+}
+
+#[test]
+fn a_hung_daemon_is_killed_by_the_watchdog_and_comes_back() {
+    let machine = Machine::boot();
+    machine.drop_in("[Service]\nWatchdogSec=2\n");
+    machine.start();
+    machine.run(&["kill", "-STOP", &machine.show("MainPID")]);
+    active_again(&machine, "1");
+    assert_eq!(machine.readyz(), 200);
+    assert!(machine.journal(&[]).contains("Watchdog timeout"), "{}", machine.journal(&[]));
+}
