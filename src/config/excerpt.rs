@@ -84,7 +84,12 @@ pub(super) fn excerpt(text: &str, pieces: &[Piece], pointed: &Range<usize>) -> E
                     shown.push(mark);
                     at + 1
                 }
-                _ => break, // a comment, or something that no piece accounts for
+                // Something that no piece accounts for: `http.` of a second `http.key = …`.
+                _ if at < pointed.start => {
+                    shown.push('…');
+                    pointed.start
+                }
+                _ => break, // a comment
             },
         };
         if next >= pointed.end && end.is_none() {
@@ -145,6 +150,18 @@ mod tests {
         let excerpt = excerpt(text, &pieces, &(at..at + 1));
         assert_eq!(excerpt.text, "a = { b = …, c = 7 }");
         assert_eq!((excerpt.start, excerpt.width), (17, 1));
+    }
+
+    #[test]
+    fn what_is_pointed_at_is_shown_whatever_stands_before_it() {
+        let text = "http.listen = 1\nhttp.lisen = \"hush\"\n";
+        let key = text.find("lisen").unwrap()..text.find(" = \"").unwrap();
+        let value = key.end + 3..text.len() - 1;
+        let pieces =
+            [Piece { span: key.clone(), shown: true }, Piece { span: value, shown: false }];
+        let excerpt = excerpt(text, &pieces, &key);
+        assert_eq!(excerpt.text, "…lisen = …");
+        assert_eq!((excerpt.start, excerpt.width), (1, 5));
     }
 
     #[test]
