@@ -5,6 +5,8 @@
 mod polls;
 #[path = "feishu_source/store_app.rs"]
 mod store_app;
+#[path = "feishu_source/tls.rs"]
+mod tls;
 #[path = "feishu_source/tokens.rs"]
 mod tokens;
 #[path = "feishu_source/upstream.rs"]
@@ -49,11 +51,15 @@ impl Clock for TestClock {
     }
 }
 
-fn http(total: Duration) -> Http {
+fn provider() {
     static PROVIDER: Once = Once::new();
     PROVIDER.call_once(|| {
         rustls::crypto::ring::default_provider().install_default().expect("installed once");
     });
+}
+
+fn http(total: Duration) -> Http {
+    provider();
     Http::new(Deadlines { connect: total, total }).unwrap()
 }
 
