@@ -1,7 +1,7 @@
 # `make test` and `make demo` are the two commands. Both work on a machine with Rust and Debian;
 # the tests want root (they boot a systemd of their own and run a Postgres).
 
-.PHONY: test check demo setup
+.PHONY: test check demo setup package
 
 test: setup
 	cargo test --no-fail-fast
@@ -17,3 +17,10 @@ check:
 setup:
 	bash tests/setup.sh
 	bash tests/sdk/setup.sh
+
+# A Debian package, below target/debian; needs cargo-deb.
+package:
+	cargo build --release
+	target/release/outcomed man >target/release/outcomed.1
+	target/release/outcomed completions bash >target/release/outcomed.bash
+	cargo deb --no-build

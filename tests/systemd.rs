@@ -21,9 +21,9 @@ fn register(machine: &Machine) -> String {
     body[at..].chars().take_while(|c| c.is_ascii_alphanumeric() || "_-".contains(*c)).collect()
 }
 
-fn active_again(machine: &Machine, restarts: &str) {
+fn active_again(machine: &Machine) {
     machine.until("restarted", || {
-        machine.show("NRestarts") == restarts && machine.show("ActiveState") == "active"
+        machine.show("NRestarts") != "0" && machine.show("ActiveState") == "active"
     });
 }
 
@@ -96,8 +96,8 @@ fn a_socket_unit_starts_the_service_and_wins_over_the_configured_address() {
     assert_eq!(machine.readyz(), 200, "the first caller waits for the start");
     assert_eq!(machine.show("ActiveState"), "active");
     assert_eq!(machine.call(8475, "GET /readyz", "", "").0, 0);
-    // The socket stays while the service restarts: nobody is refused.
-    machine.run(&["systemctl", "restart", "--no-block", "outcomed.service"]);
+    // The socket stays while the service is away: the next caller brings it back.
+    machine.run(&["systemctl", "stop", "outcomed.service"]);
     assert_eq!(machine.readyz(), 200);
 }
 
@@ -140,7 +140,7 @@ fn a_killed_daemon_comes_back_with_its_registrations() {
     machine.start();
     let id = register(&machine);
     machine.run(&["kill", "-KILL", &machine.show("MainPID")]);
-    active_again(&machine, "1");
+    active_again(&machine);
     let (status, body) = machine.call(8474, &format!("GET /v1/registrations/{id}"), TOKEN, "");
     assert_eq!(status, 200, "{body}");
     assert!(body.contains("\"watching\""), "{body}");
@@ -149,10 +149,10 @@ fn a_killed_daemon_comes_back_with_its_registrations() {
 #[test]
 fn a_hung_daemon_is_killed_by_the_watchdog_and_comes_back() {
     let machine = Machine::boot();
-    machine.drop_in("[Service]\nWatchdogSec=2\n");
+    machine.drop_in("[Service]\nWatchdogSec=4\n");
     machine.start();
     machine.run(&["kill", "-STOP", &machine.show("MainPID")]);
-    active_again(&machine, "1");
+    active_again(&machine);
     assert_eq!(machine.readyz(), 200);
     assert!(machine.journal(&[]).contains("Watchdog timeout"), "{}", machine.journal(&[]));
 }

@@ -70,11 +70,6 @@ pub fn init(log: &Log) -> Result<LogHandle, LogError> {
     Ok(handle)
 }
 
-/// Whether `level` is a level or a filter, for whoever checks settings.
-pub fn check_level(level: &str) -> Result<(), LogError> {
-    filter(level).map(drop)
-}
-
 fn filter(level: &str) -> Result<EnvFilter, LogError> {
     EnvFilter::builder()
         .parse(level)
