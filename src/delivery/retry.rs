@@ -111,13 +111,14 @@ fn retry_after(text: &str, now: Timestamp) -> Option<Duration> {
         // Digits that do not fit are a very long time, not a malformed header.
         return Some(Duration::from_secs(text.parse().unwrap_or(u64::MAX)));
     }
-    let seconds = ["%a, %d %b %Y %H:%M:%S GMT", "%A, %d-%b-%y %H:%M:%S GMT", "%a %b %e %H:%M:%S %Y"]
-        .iter()
-        .find_map(|form| jiff::civil::DateTime::strptime(form, text).ok())?
-        .to_zoned(jiff::tz::TimeZone::UTC)
-        .ok()?
-        .timestamp()
-        .as_millisecond();
+    let seconds =
+        ["%a, %d %b %Y %H:%M:%S GMT", "%A, %d-%b-%y %H:%M:%S GMT", "%a %b %e %H:%M:%S %Y"]
+            .iter()
+            .find_map(|form| jiff::civil::DateTime::strptime(form, text).ok())?
+            .to_zoned(jiff::tz::TimeZone::UTC)
+            .ok()?
+            .timestamp()
+            .as_millisecond();
     Some(Timestamp(seconds).since(now))
 }
 
