@@ -20,8 +20,9 @@ const COOL_DOWN_FIRST: Duration = Duration::from_secs(1);
 const COOL_DOWN_MAX: Duration = Duration::from_secs(60);
 /// The share of the schedule's waits below which cool-downs stay: they are jittered by -20 %.
 const OF_THE_SCHEDULE: f64 = 0.8;
-/// The longest pause on a receiver's own word; single deliveries may be told to wait longer.
-const THROTTLE_MAX: Duration = Duration::from_secs(60);
+/// The longest pause of a whole origin on a receiver's word: others may share it. The delivery that
+/// was told to wait waits as long as it was told.
+const THROTTLE_MAX: Duration = Duration::from_secs(30);
 
 /// What one attempt said about the origin, as opposed to about its delivery.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -324,7 +325,7 @@ mod tests {
     }
 
     #[test]
-    fn an_origin_that_asks_to_be_left_alone_is_for_a_minute_at_most() {
+    fn an_origin_that_asks_to_be_left_alone_is_for_half_a_minute_at_most() {
         let mut breaker = Breaker::default();
         let wait = |seconds| Pulse::Throttled(Duration::from_secs(seconds));
         after(&mut breaker, &[Pulse::Alive; 4], T0);
@@ -333,9 +334,9 @@ mod tests {
         assert_eq!(breaker.room(LIMIT, T0), Room::NotBefore(at(7_000)), "the longer wait stands");
         assert!(breaker.proven(), "it answers");
         breaker.heard(wait(3_600), cool_down(), T0);
-        assert_eq!(breaker.room(LIMIT, T0), Room::NotBefore(at(60_000)));
-        assert_eq!(breaker.room(LIMIT, at(60_000)), Room::UpTo(1));
-        assert_eq!(after(&mut breaker, &[Pulse::Alive], at(60_000)), Room::UpTo(1));
+        assert_eq!(breaker.room(LIMIT, T0), Room::NotBefore(at(30_000)));
+        assert_eq!(breaker.room(LIMIT, at(30_000)), Room::UpTo(1));
+        assert_eq!(after(&mut breaker, &[Pulse::Alive], at(30_000)), Room::UpTo(1));
     }
 
     #[test]

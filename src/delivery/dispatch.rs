@@ -25,7 +25,7 @@ pub const UNPROVEN_MAX: usize = UNDER_WAY_MAX / 2;
 /// How often the store is asked for everything due, because hints may be lost.
 const SCAN_EVERY: Duration = Duration::from_secs(30);
 /// How soon it is asked again when a scan's finding was the first of several.
-const SCAN_SOON: Duration = Duration::from_secs(5);
+const SCAN_SOON: Duration = Duration::from_secs(1);
 /// The first wait after the store failed; each further one doubles it.
 const STORE_WAIT: Duration = Duration::from_millis(500);
 /// The longest wait after the store failed.
