@@ -1,0 +1,14 @@
+//! Delivery as a receiver, an attacker and an operator see it: real sockets, hostile ones too.
+
+#[path = "delivery/courier.rs"]
+mod courier;
+#[path = "delivery/guard_cases.rs"]
+mod guard_cases;
+#[path = "delivery/outbox.rs"]
+mod outbox;
+#[path = "delivery/receiver.rs"]
+mod receiver;
+#[path = "delivery/running.rs"]
+mod running;
+#[path = "delivery/ssrf.rs"]
+mod ssrf;
