@@ -10,6 +10,7 @@ pub mod new_secret;
 pub mod replay;
 pub mod serve;
 
+use std::io::Write;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
@@ -89,4 +90,19 @@ impl Cli {
             Command::Man(args) => documents::run_man(args),
         }
     }
+}
+
+/// Runs a command's future to its end.
+fn block_on(command: impl Future<Output = Exit>) -> Exit {
+    match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+        Ok(runtime) => runtime.block_on(command),
+        Err(error) => fail(&format!("cannot start the runtime: {error}"), Exit::Failure),
+    }
+}
+
+/// Says on standard error what went wrong.
+fn fail(message: &str, exit: Exit) -> Exit {
+    // Where standard error is gone, the exit code says what is left to say.
+    let _ = writeln!(std::io::stderr(), "{}", message.trim_end());
+    exit
 }

@@ -35,11 +35,7 @@ async fn register_some(world: &Shared, store: &Arc<dyn Store>) {
         let (Registered::New(accepted) | Registered::Existing(accepted)) = answer;
         world.lock().promises.insert(
             accepted.id,
-            Promise {
-                task: accepted.task.delivery_task_id,
-                give_up_at: accepted.give_up_at,
-                cancelled: false,
-            },
+            Promise { task: accepted.task.delivery_task_id, cancelled: false },
         );
     }
 }

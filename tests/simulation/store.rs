@@ -127,6 +127,9 @@ impl Outbox for Mortal {
     async fn record_attempt(&self, d: &Delivery, attempt: Attempt, next: Next) -> Result<bool> {
         mortally!(self.record_attempt(d, attempt, next))
     }
+    async fn postpone(&self, delivery: &Delivery, until: Timestamp, error: &str) -> Result<()> {
+        mortally!(self.postpone(delivery, until, error))
+    }
     async fn close_callback(&self, client: &str, url: &str, now: Timestamp) -> Result<u64> {
         mortally!(self.close_callback(client, url, now))
     }

@@ -27,7 +27,6 @@ pub struct Life {
 #[derive(Clone, Debug)]
 pub struct Promise {
     pub task: String,
-    pub give_up_at: Timestamp,
     pub cancelled: bool,
 }
 
@@ -123,19 +122,16 @@ impl Shared {
 
     /// One effect: the daemon may die before it, or after it.
     pub async fn effect(&self) {
-        let burnt = {
+        let left = {
             let mut world = self.lock();
-            match world.fuse.as_mut() {
-                Some(0) => true,
-                Some(left) => {
-                    *left -= 1;
-                    *left == 0
-                }
-                None => false,
-            }
+            let before = world.fuse;
+            world.fuse = before.map(|left| left.saturating_sub(1));
+            before
         };
-        if burnt {
+        if left == Some(1) {
             self.crashed.notify_one();
+        }
+        if left.is_some_and(|left| left <= 1) {
             // Dead: whatever would have followed never happens.
             std::future::pending::<()>().await;
         }
