@@ -27,3 +27,5 @@ pub mod app;
 pub mod cli;
 pub mod mock_feishu;
 pub mod observability;
+pub mod receiver;
+mod small_server;
