@@ -34,11 +34,16 @@ pub fn run_man(_args: ManArgs) -> Exit {
 }
 
 fn manual() -> io::Result<Vec<u8>> {
-    let mut command = Cli::command();
+    let mut command = Cli::command().disable_help_subcommand(true);
     command.build();
     let mut page = Vec::new();
-    Man::new(command.clone()).render(&mut page)?;
-    for subcommand in command.get_subcommands().filter(|command| !command.is_hide_set()) {
+    // Not `render`: it would refer to a page of its own for each subcommand.
+    let man = Man::new(command.clone());
+    man.render_title(&mut page)?;
+    man.render_name_section(&mut page)?;
+    man.render_synopsis_section(&mut page)?;
+    man.render_options_section(&mut page)?;
+    for subcommand in command.get_subcommands() {
         section(subcommand, &mut page)?;
     }
     Ok(page)
@@ -53,7 +58,7 @@ fn section(command: &Command, page: &mut Vec<u8>) -> io::Result<()> {
     if command.get_arguments().next().is_some() {
         man.render_options_section(page)?;
     }
-    for subcommand in command.get_subcommands().filter(|command| command.get_name() != "help") {
+    for subcommand in command.get_subcommands() {
         section(subcommand, page)?;
     }
     Ok(())

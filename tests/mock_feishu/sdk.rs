@@ -1,0 +1,100 @@
+//! Feishu's official SDKs, unmodified, against the mock.
+
+use std::path::PathBuf;
+use std::process::{Command, Output};
+use std::time::Duration;
+
+use outcomed::mock_feishu::{Api, App, Ending, Life, MockFeishu, Options};
+use serde_json::{Value, json};
+
+use super::kit::SITE;
+
+/// Loading an SDK takes seconds on a busy machine.
+const PATIENCE: Duration = Duration::from_secs(120);
+
+const EARLIER: &str = "6960663240925956655";
+
+fn folder(name: &str) -> PathBuf {
+    [env!("CARGO_MANIFEST_DIR"), name].iter().collect()
+}
+
+fn installed(path: PathBuf) -> PathBuf {
+    assert!(
+        path.exists(),
+        "{} is missing: run `make test` or `tests/sdk/setup.sh`, which install the official SDKs",
+        path.display()
+    );
+    path
+}
+
+/// On a thread of its own: the mock needs the test's.
+async fn run(mut script: Command) -> Output {
+    let (done, output) = tokio::sync::oneshot::channel();
+    std::thread::spawn(move || done.send(script.output()));
+    output.await.expect("the thread lives").expect("the script starts")
+}
+
+/// Runs a script against a fresh mock and checks what it saw.
+async fn create_and_poll(mut script: Command) -> (MockFeishu, Value) {
+    let mock = MockFeishu::start(Options::default()).await.expect("a free port");
+    for ending in [
+        Ending::Succeeded,
+        Ending::Duplicate { message: "again".into(), of: EARLIER.into() },
+        Ending::Rejected { message: "closed".into() },
+    ] {
+        mock.control().script_next_task(Life::ending(ending, Duration::from_millis(700)));
+    }
+    script
+        .env("MOCK_URL", mock.base_url())
+        .env("APP_ID", App::ID)
+        .env("APP_SECRET", App::SECRET)
+        .env("SITE", SITE)
+        .env("NO_PROXY", "127.0.0.1");
+    let output = tokio::time::timeout(PATIENCE, run(script)).await.expect("it ends in time");
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let seen: Value = serde_json::from_slice(&output.stdout).expect("it prints JSON");
+    (mock, seen)
+}
+
+fn check(mock: &MockFeishu, seen: &Value) {
+    let ended = &seen["ended"];
+    assert_eq!(ended[0]["status"], 2);
+    let task = mock.control().task(ended[0]["task_id"].as_str().unwrap()).unwrap();
+    assert!(ended[0]["pending"].as_u64().unwrap() > 0, "it saw the task pending first");
+    assert_eq!(task.polls, ended[0]["pending"].as_u64().unwrap() + 1);
+    assert!(ended[0]["application_id"].as_str().unwrap().parse::<u64>().unwrap() > 1 << 53);
+    assert_eq!((&ended[1]["status"], &ended[1]["extra_info"]), (&json!(3), &json!(EARLIER)));
+    assert_eq!((&ended[2]["status"], &ended[2]["status_msg"]), (&json!(3), &json!("closed")));
+    assert!(ended[2]["extra_info"].as_str().is_none_or(|text| text.trim().is_empty()));
+    assert_eq!(
+        (&seen["unknown"]["status"], &seen["unknown"]["code"]),
+        (&json!(400), &json!(1_002_008))
+    );
+    assert!(seen["unknown"]["log_id"].as_str().unwrap().starts_with("2026"));
+    let help = seen["unknown"]["troubleshooter"].as_str().unwrap();
+    assert!(help.contains("log_id="), "{help}");
+    mock.control().journal(|journal| {
+        assert_eq!(journal.calls(Api::Auth), 1, "one login serves every call");
+        assert_eq!(journal.answered(Api::Create, "ok"), 3);
+        assert_eq!(journal.calls(Api::Unknown), 0);
+    });
+}
+
+#[tokio::test]
+async fn the_official_python_sdk_works_unmodified() {
+    let mut script = Command::new(installed(folder("target/sdk/venv/bin/python")));
+    script.arg(folder("tests/sdk/create_and_poll.py"));
+    let (mock, seen) = create_and_poll(script).await;
+    check(&mock, &seen);
+    assert!(seen["ended"][0]["log_id"].as_str().unwrap().starts_with("2026"));
+}
+
+#[tokio::test]
+async fn the_official_node_sdk_works_unmodified() {
+    let sdk = folder("target/sdk/node");
+    installed(sdk.join("node_modules/@larksuiteoapi/node-sdk"));
+    let mut script = Command::new("node");
+    script.arg(folder("tests/sdk/create_and_poll.mjs")).env("SDK_FOLDER", sdk);
+    let (mock, seen) = create_and_poll(script).await;
+    check(&mock, &seen);
+}
