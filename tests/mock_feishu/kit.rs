@@ -7,6 +7,7 @@ use std::time::Duration;
 use outcomed::clock::{Clock, Steady, Timestamp};
 use outcomed::mock_feishu::{App, MockFeishu, Options};
 use serde_json::{Value, json};
+use sha2::{Digest as _, Sha256};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
@@ -111,4 +112,13 @@ pub(super) async fn create(mock: &MockFeishu, token: &str) -> Seen {
     let path = format!("/open-apis/hire/v1/websites/{SITE}/deliveries/create_by_attachment");
     let body = r#"{"job_post_id":"1","user_id":"2","resume_file_id":"3"}"#;
     exchange(mock, &request("POST", &path, Some(token), body)).await.expect("a reply")
+}
+
+/// SHA-256 in lower-case hex.
+pub(super) fn sha256(bytes: &[u8]) -> String {
+    use std::fmt::Write as _;
+    Sha256::digest(bytes).iter().fold(String::new(), |mut hex, byte| {
+        let _ = write!(hex, "{byte:02x}");
+        hex
+    })
 }

@@ -56,23 +56,25 @@ async fn create_and_poll(mut script: Command) -> (MockFeishu, Value) {
     (mock, seen)
 }
 
+fn text(value: &Value) -> &str {
+    value.as_str().expect("a string")
+}
+
 fn check(mock: &MockFeishu, seen: &Value) {
     let ended = &seen["ended"];
-    assert_eq!(ended[0]["status"], 2);
-    let task = mock.control().task(ended[0]["task_id"].as_str().unwrap()).unwrap();
-    assert!(ended[0]["pending"].as_u64().unwrap() > 0, "it saw the task pending first");
-    assert_eq!(task.polls, ended[0]["pending"].as_u64().unwrap() + 1);
-    assert!(ended[0]["application_id"].as_str().unwrap().parse::<u64>().unwrap() > 1 << 53);
-    assert_eq!((&ended[1]["status"], &ended[1]["extra_info"]), (&json!(3), &json!(EARLIER)));
-    assert_eq!((&ended[2]["status"], &ended[2]["status_msg"]), (&json!(3), &json!("closed")));
+    let pending = ended[0]["pending"].as_u64().expect("a number");
+    let task = mock.control().task(text(&ended[0]["task_id"])).expect("it was created");
+    assert!(pending > 0, "it saw the task pending first");
+    assert_eq!((&ended[0]["status"], task.polls), (&json!(2), pending + 1));
+    let id: u64 = text(&ended[0]["application_id"]).parse().expect("a number");
+    assert!(id > 1 << 53);
+    assert_eq!((&ended[1]["status"], text(&ended[1]["extra_info"])), (&json!(3), EARLIER));
+    assert_eq!((&ended[2]["status"], text(&ended[2]["status_msg"])), (&json!(3), "closed"));
     assert!(ended[2]["extra_info"].as_str().is_none_or(|text| text.trim().is_empty()));
-    assert_eq!(
-        (&seen["unknown"]["status"], &seen["unknown"]["code"]),
-        (&json!(400), &json!(1_002_008))
-    );
-    assert!(seen["unknown"]["log_id"].as_str().unwrap().starts_with("2026"));
-    let help = seen["unknown"]["troubleshooter"].as_str().unwrap();
-    assert!(help.contains("log_id="), "{help}");
+    let unknown = &seen["unknown"];
+    assert_eq!((&unknown["status"], &unknown["code"]), (&json!(400), &json!(1_002_008)));
+    assert!(text(&unknown["log_id"]).starts_with("2026"));
+    assert!(text(&unknown["troubleshooter"]).contains("log_id="));
     mock.control().journal(|journal| {
         assert_eq!(journal.calls(Api::Auth), 1, "one login serves every call");
         assert_eq!(journal.answered(Api::Create, "ok"), 3);
