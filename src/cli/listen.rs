@@ -7,7 +7,7 @@ use std::sync::Arc;
 use serde_json::json;
 
 use super::Exit;
-use super::stopping::asked_to_stop;
+use super::stopping::stop_signal;
 use crate::clock::SystemClock;
 use crate::receiver::verify::Key;
 use crate::receiver::{Received, Receiver, accepting};
@@ -15,9 +15,9 @@ use crate::receiver::{Received, Receiver, accepting};
 /// The arguments.
 #[derive(Debug, clap::Args)]
 pub struct Args {
-    /// The client's signing secret, `whsec_…`, or its public key, `whpk_…` (repeatable)
-    #[arg(long, value_name = "WHSEC", required = true, value_parser = Key::parse)]
-    #[arg(env = "OUTCOMED_LISTEN_SECRET", hide_env_values = true)]
+    /// The client's signing secret, `whsec_…`, or its public key, `whpk_…` (repeatable); or where
+    /// to read it, so that `ps` does not show it: `file:PATH` or `env:NAME`
+    #[arg(long, value_name = "WHSEC", required = true, value_parser = key)]
     secret: Vec<Key>,
     /// Where to listen; port 0 picks a free one
     #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:8475")]
@@ -40,18 +40,27 @@ pub fn run(args: Args) -> Exit {
     }
 }
 
+/// Reads a secret, or the place that it names.
+fn key(text: &str) -> Result<Key, String> {
+    let secret = if let Some(path) = text.strip_prefix("file:") {
+        std::fs::read_to_string(path).map_err(|error| format!("cannot read {path}: {error}"))?
+    } else if let Some(name) = text.strip_prefix("env:") {
+        std::env::var(name).map_err(|_| format!("the environment has no {name}"))?
+    } else {
+        text.to_owned()
+    };
+    Key::parse(secret.trim()).map_err(|error| error.to_string())
+}
+
 async fn listen(args: Args) -> io::Result<()> {
+    let stopped = stop_signal()?;
+    tokio::pin!(stopped);
     let clock = Arc::new(SystemClock::new());
     let mut receiver = Receiver::start(args.listen, args.secret, accepting(), clock).await?;
     let _ = writeln!(io::stderr(), "listening on {}", receiver.url());
-    let stopped = asked_to_stop();
-    tokio::pin!(stopped);
     loop {
         let callback = tokio::select! {
-            result = &mut stopped => {
-                result?;
-                break;
-            }
+            () = &mut stopped => break,
             callback = receiver.next() => callback,
         };
         let Some(callback) = callback else { break };
@@ -142,6 +151,15 @@ mod tests {
         assert!(as_text(&callback(Ok(()), 2)).contains("repeat (arrival 2)"));
         let line = as_text(&callback(Err(Invalid::NoSignature), 0));
         assert!(line.contains("INVALID: the webhook-signature header is missing"), "{line}");
+    }
+
+    #[test]
+    fn a_secret_may_stand_in_a_file() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("secret");
+        std::fs::write(&path, "whsec_C2FVsBQIhrscChlQIMV+b5sSYspob7oD\n").unwrap();
+        assert!(key(&format!("file:{}", path.display())).is_ok());
+        assert!(key("file:/nowhere/at/all").unwrap_err().starts_with("cannot read"));
     }
 
     #[test]

@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use super::Exit;
-use super::stopping::asked_to_stop;
+use super::stopping::stop_signal;
 use crate::mock_feishu::{
     Api, App, Control, MockFeishu, Options, Percent, QuotaStatus, Settle, StoreApp, Windows,
     duration,
@@ -48,6 +48,12 @@ pub struct Args {
     /// Life of a fresh access token
     #[arg(long, value_name = "DURATION", value_parser = duration, default_value = "2h")]
     token_life: Duration,
+    /// Create this many tasks at once and print their ids
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    tasks: u32,
+    /// The website that they belong to
+    #[arg(long, value_name = "ID", default_value = "7047318856652261676")]
+    website_id: String,
     /// Age at which tasks are deleted, then answered with 1002008 [default: never]
     #[arg(long, value_name = "DURATION", value_parser = duration)]
     task_life: Option<Duration>,
@@ -77,11 +83,15 @@ pub struct Args {
 /// Runs the command.
 pub fn run(args: Args) -> Exit {
     let listen = args.listen;
+    if args.fail.0 + args.duplicate.0 > 100.0 {
+        let _ = failed("--fail and --duplicate are more than 100% together");
+        return Exit::Usage;
+    }
     let runtime = match tokio::runtime::Runtime::new() {
         Ok(runtime) => runtime,
         Err(error) => return failed(&format!("cannot start: {error}")),
     };
-    match runtime.block_on(serve(args.options())) {
+    match runtime.block_on(serve(args)) {
         Ok(()) => Exit::Success,
         Err(error) => failed(&format!("cannot listen on {listen}: {error}")),
     }
@@ -118,34 +128,36 @@ impl Args {
     }
 }
 
-async fn serve(options: Options) -> io::Result<()> {
+async fn serve(args: Args) -> io::Result<()> {
+    let stopped = stop_signal()?;
+    tokio::pin!(stopped);
+    let (tasks, website_id) = (args.tasks, args.website_id.clone());
+    let options = args.options();
     let apps = options.apps.clone();
     let mock = MockFeishu::start(options).await?;
-    let mut out = io::stderr();
-    let _ = writeln!(out, "Feishu's stand-in listens on {}\n", mock.base_url());
-    for app in &apps {
-        let _ = writeln!(out, "{}", snippet(app, &mock.base_url()));
-    }
-    let stopped = asked_to_stop();
-    tokio::pin!(stopped);
+    let mut err = io::stderr();
+    let _ = writeln!(err, "Feishu's stand-in listens on {}", mock.base_url());
+    let snippets = apps.iter().map(|app| snippet(app, &mock.base_url()));
+    let ids = (0..tasks).map(|_| {
+        let task_id = mock.control().draw_task(&website_id);
+        format!("# website_id {website_id} delivery_task_id {task_id}\n")
+    });
+    let usable: String = snippets.chain(ids).collect();
+    let _ = io::stdout().write_all(usable.as_bytes()).and_then(|()| io::stdout().flush());
     let mut ticks = tokio::time::interval(STATUS_EVERY);
     let mut last = String::new();
     loop {
         tokio::select! {
-            result = &mut stopped => {
-                result?;
-                break;
-            }
-            _ = ticks.tick() => {
-                let line = status(mock.control());
-                if line != last {
-                    let _ = writeln!(out, "{line}");
-                    last = line;
-                }
-            }
+            () = &mut stopped => break,
+            _ = ticks.tick() => {}
+        }
+        let line = status(mock.control());
+        if line != last {
+            let _ = writeln!(err, "{line}");
+            last = line;
         }
     }
-    let _ = writeln!(out, "{}\nstopped", status(mock.control()));
+    let _ = writeln!(err, "{}\nstopped", status(mock.control()));
     mock.stop().await;
     Ok(())
 }

@@ -4,13 +4,15 @@ use std::io;
 
 use tokio::signal::unix::{SignalKind, signal};
 
-/// Returns on SIGINT or SIGTERM.
-pub async fn asked_to_stop() -> io::Result<()> {
+/// Ends on SIGINT or SIGTERM. The signals are caught from this call on, not from the first poll:
+/// one that comes in between would kill the process.
+pub fn stop_signal() -> io::Result<impl Future<Output = ()>> {
     let mut interrupt = signal(SignalKind::interrupt())?;
     let mut terminate = signal(SignalKind::terminate())?;
-    tokio::select! {
-        _ = interrupt.recv() => {}
-        _ = terminate.recv() => {}
-    }
-    Ok(())
+    Ok(async move {
+        tokio::select! {
+            _ = interrupt.recv() => {}
+            _ = terminate.recv() => {}
+        }
+    })
 }

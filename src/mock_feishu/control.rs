@@ -74,6 +74,14 @@ impl Control {
         self.0.change(|upstream, now| upstream.create(now, (None, website_id), None, life))
     }
 
+    /// Creates a task whose life is drawn as the create call draws it.
+    pub fn draw_task(&self, website_id: &str) -> String {
+        self.0.change(|upstream, now| {
+            let life = upstream.draw_life();
+            upstream.create(now, (None, website_id), None, life)
+        })
+    }
+
     /// Creates a task under an id of the caller's choice.
     pub fn create_task_named(&self, website_id: &str, task_id: &str, life: Life) {
         self.0.change(|upstream, now| {

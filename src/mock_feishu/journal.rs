@@ -4,8 +4,8 @@ use std::collections::{BTreeMap, VecDeque};
 
 use crate::clock::Steady;
 
-/// Polls that are remembered; the oldest go first. About 100 MB, or 16 hours at the full quota.
-const POLLS_MAX: usize = 1_000_000;
+/// Polls that are remembered; the oldest go first. About 40 MB, or 4 hours at the full quota.
+const POLLS_MAX: usize = 250_000;
 
 /// What a call was for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]

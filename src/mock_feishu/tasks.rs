@@ -245,6 +245,25 @@ mod tests {
     }
 
     #[test]
+    fn lives_are_drawn_in_the_shares_that_were_asked_for() {
+        let percent = super::super::options::Percent;
+        let (fail, duplicate) = (percent(30.0), percent(20.0));
+        let options = Options { fail, duplicate, ..Options::default() };
+        let mut random = StdRng::seed_from_u64(1);
+        let (mut rejected, mut repeated) = (0, 0);
+        for _ in 0..2_000 {
+            match Life::draw(&options, &mut random).ending {
+                Ending::Rejected { .. } => rejected += 1,
+                Ending::Duplicate { .. } => repeated += 1,
+                _ => {}
+            }
+        }
+        // Four standard deviations of a binomial: 82 and 72.
+        assert!((518..=682).contains(&rejected), "{rejected}");
+        assert!((328..=472).contains(&repeated), "{repeated}");
+    }
+
+    #[test]
     fn ids_exceed_what_floating_point_holds() {
         let delivery = Task::delivery(&mut StdRng::seed_from_u64(1));
         for id in delivery.as_object().unwrap().values() {

@@ -129,6 +129,11 @@ impl Upstream {
         id
     }
 
+    /// The next task's life, as the options have it.
+    pub(super) fn draw_life(&mut self) -> Life {
+        Life::draw(&self.options, &mut self.births)
+    }
+
     /// Spends quota as a stranger with the same credentials would.
     pub(super) fn spend(&mut self, now: Steady, api: Api, caller: &Caller) -> bool {
         self.admit(now, api, caller).is_ok()
@@ -221,7 +226,7 @@ impl Upstream {
             return Reply::missing_fields(&missing, log_id);
         }
         // Drawn even where a script overrides it: the tasks after it stay the same.
-        let drawn = Life::draw(&self.options, &mut self.births);
+        let drawn = self.draw_life();
         let life = self.scripted_lives.pop_front().unwrap_or(drawn);
         let task_id = self.create(now, (None, website_id), Some(caller.clone()), life);
         Reply::json("ok", 200, &json!({ "code": 0, "msg": "ok", "data": { "task_id": task_id } }))

@@ -68,7 +68,8 @@ impl Drop for Running {
 
 #[tokio::test]
 async fn mock_feishu_says_how_to_use_it_and_stops_on_sigterm() {
-    let mut mock = Running::start(&["mock-feishu", "--listen", "127.0.0.1:0", "--seed", "1"]);
+    let args = ["mock-feishu", "--listen", "127.0.0.1:0", "--seed", "1", "--tasks", "2"];
+    let mut mock = Running::start(&args);
     let addr = mock.addr();
     let mut stream = TcpStream::connect(addr).await.unwrap();
     let login = request("POST", LOGIN, None, &credentials().to_string());
@@ -78,11 +79,15 @@ async fn mock_feishu_says_how_to_use_it_and_stops_on_sigterm() {
     assert!(reply.contains("\"tenant_access_token\":\"t-"), "{reply}");
     let (code, said) = mock.stop("-TERM");
     assert_eq!(code, Some(0));
-    let snippet = said.split("[[accounts]]").nth(1).expect("a snippet");
-    assert!(snippet.contains(&format!("app_id = \"{}\"", App::ID)), "{said}");
-    assert!(snippet.contains(&format!("app_secret = \"{}\"", App::SECRET)), "{said}");
-    assert!(snippet.contains(&format!("base_url = \"http://{addr}\"")), "{said}");
-    assert!(said.contains("logins 1"), "{said}");
+    assert!(said.contains("tasks 2 · logins 1"), "{said}");
+    let mut snippet = String::new();
+    mock.child.stdout.take().unwrap().read_to_string(&mut snippet).unwrap();
+    let config: toml::Table = snippet.parse().unwrap();
+    let account = &config["accounts"][0];
+    assert_eq!(account["app_id"].as_str(), Some(App::ID));
+    assert_eq!(account["app_secret"].as_str(), Some(App::SECRET));
+    assert_eq!(account["base_url"].as_str(), Some(format!("http://{addr}").as_str()));
+    assert_eq!(snippet.matches("delivery_task_id ").count(), 2, "{snippet}");
 }
 
 #[tokio::test]
@@ -114,6 +119,12 @@ async fn listen_can_speak_json() {
     let line: Value = serde_json::from_str(&lines.next().unwrap().unwrap()).unwrap();
     assert_eq!((&line["outcome"], &line["verified"]), (&"failed".into(), &true.into()));
     assert_eq!(line["body"]["data"]["registration_id"], "reg_1");
+}
+
+#[test]
+fn shares_of_more_than_100_percent_are_a_usage_error() {
+    let refused = output(&["mock-feishu", "--fail", "60%", "--duplicate", "50%"]);
+    assert_eq!(refused.status.code(), Some(2));
 }
 
 #[test]

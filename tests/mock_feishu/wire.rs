@@ -133,6 +133,28 @@ async fn a_create_call_names_the_fields_it_misses() {
 }
 
 #[tokio::test]
+async fn the_same_seed_makes_the_same_tasks_however_often_they_are_polled() {
+    let mut tasks = Vec::new();
+    for (seed, polls) in [(7, 0), (7, 3), (8, 0)] {
+        let (mock, _) = start(Options { seed, ..Options::default() }).await;
+        let token = login(&mock).await;
+        let mut made = Vec::new();
+        for _ in 0..3 {
+            let reply = create(&mock, &token).await.json();
+            let id = reply["data"]["task_id"].as_str().unwrap().to_owned();
+            for _ in 0..polls {
+                poll(&mock, &token, &id).await;
+            }
+            let life = mock.control().task(&id).unwrap().life;
+            made.push((id, life));
+        }
+        tasks.push(made);
+    }
+    assert_eq!(tasks[0], tasks[1]);
+    assert_ne!(tasks[0], tasks[2]);
+}
+
+#[tokio::test]
 async fn the_journal_wakes_whoever_waits_for_it() {
     let options = Options { settle: Settle::Never, ..Options::default() };
     let (mock, _) = start(options).await;
