@@ -83,6 +83,9 @@ pub struct Args {
 /// Runs the command.
 pub fn run(args: Args) -> Exit {
     let listen = args.listen;
+    // An event that the daemon refuses is worth seeing; an embedding test has its own subscriber.
+    let log = tracing_subscriber::fmt().with_writer(io::stderr);
+    let _ = log.with_max_level(tracing::Level::WARN).try_init();
     if args.fail.0 + args.duplicate.0 > 100.0 {
         let _ = failed("--fail and --duplicate are more than 100% together");
         return Exit::Usage;
