@@ -1,6 +1,6 @@
 //! `mock-feishu`: the stand-in upstream, as a command.
 
-use std::io::{self, Write as _};
+use std::io::{self, IsTerminal as _, Write as _};
 use std::net::SocketAddr;
 use std::time::Duration;
 
@@ -83,8 +83,9 @@ pub struct Args {
 /// Runs the command.
 pub fn run(args: Args) -> Exit {
     let listen = args.listen;
-    // An event that the daemon refuses is worth seeing; an embedding test has its own subscriber.
-    let log = tracing_subscriber::fmt().with_writer(io::stderr);
+    // An event that the daemon refuses is worth seeing.
+    let log =
+        tracing_subscriber::fmt().with_writer(io::stderr).with_ansi(io::stderr().is_terminal());
     let _ = log.with_max_level(tracing::Level::WARN).try_init();
     if args.fail.0 + args.duplicate.0 > 100.0 {
         let _ = failed("--fail and --duplicate are more than 100% together");
