@@ -9,6 +9,7 @@ pub mod mock_feishu;
 pub mod new_secret;
 pub mod replay;
 pub mod serve;
+pub mod stopping;
 
 use std::io::Write;
 use std::process::ExitCode;
@@ -40,7 +41,7 @@ enum Command {
     /// Print a new signing secret
     NewSecret(new_secret::SecretArgs),
     /// Run a stand-in for Feishu
-    MockFeishu(mock_feishu::Args),
+    MockFeishu(Box<mock_feishu::Args>),
     /// Run the scheduler over a trace in virtual time
     Replay(replay::Args),
     /// Print a completion script for a shell
@@ -84,7 +85,7 @@ impl Cli {
             Command::Listen(args) => listen::run(args),
             Command::NewToken(args) => new_secret::run_token(args),
             Command::NewSecret(args) => new_secret::run_secret(args),
-            Command::MockFeishu(args) => mock_feishu::run(args),
+            Command::MockFeishu(args) => mock_feishu::run(*args),
             Command::Replay(args) => replay::run(args),
             Command::Completions(args) => documents::run_completions(args),
             Command::Man(args) => documents::run_man(args),
