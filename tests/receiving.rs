@@ -145,7 +145,7 @@ for await (const line of createInterface({ input: process.stdin })) {
 
 #[test]
 fn the_documented_go_accepts_genuine_callbacks_only() {
-    let run = r#"
+    let run = r"
 func main() {
     lines := bufio.NewScanner(os.Stdin)
     for lines.Scan() {
@@ -164,7 +164,7 @@ func main() {
         fmt.Println(Verify(header, one.Body, one.Secrets, time.Unix(NOW, 0)))
     }
 }
-"#;
+";
     let dir = tempfile::tempdir().unwrap();
     let imports = "import (\n    \"bufio\"\n    \"encoding/json\"\n    \"fmt\"\n    \"os\"\n";
     let source = snippet("go").replacen("import (\n", imports, 1);

@@ -7,7 +7,8 @@ mod machine;
 
 use std::process::Command;
 
-use machine::{CONFIG, Machine, TOKEN};
+use machine::{APP_ID, APP_SECRET, CONFIG, Machine, TOKEN, WHSEC};
+use serde_json::{Value, json};
 
 const REGISTRATION: &str = r#"{"task":{"website_id":"1","delivery_task_id":"a"},"callback":{"url":"http://127.0.0.1:9/hook"}}"#;
 
@@ -155,4 +156,44 @@ fn a_hung_daemon_is_killed_by_the_watchdog_and_comes_back() {
     active_again(&machine);
     assert_eq!(machine.readyz(), 200);
     assert!(machine.journal(&[]).contains("Watchdog timeout"), "{}", machine.journal(&[]));
+}
+
+/// Resolves a name, polls, writes, signs and delivers: whatever the unit forbids, not these.
+#[test]
+fn the_sandbox_leaves_room_for_the_whole_job() {
+    let machine = Machine::boot();
+    let background = |name: &str, command: &[&str]| {
+        let unit = format!("--unit={name}");
+        machine.run(&[&["systemd-run", "-q", &unit, "/usr/bin/outcomed"], command].concat());
+    };
+    let app = ["--app-id", APP_ID, "--app-secret", APP_SECRET];
+    let mock = ["mock-feishu", "--listen", "127.0.0.1:9000", "--settle", "fixed:1"];
+    background("mock", &[&mock[..], &app[..]].concat());
+    background("receiver", &["listen", "--secret", WHSEC, "--listen", "127.0.0.1:9001"]);
+    let config = CONFIG.replace("http://127.0.0.1:9\"", "http://127.0.0.1:9000\"");
+    machine.write("/etc/outcomed/config.toml", &config);
+    machine.start();
+
+    let feishu = |path: &str, token: &str, body: Value| {
+        let line = format!("POST /open-apis/{path}");
+        let (status, reply) = machine.call(9000, &line, token, &body.to_string());
+        assert_eq!(status, 200, "{reply}");
+        serde_json::from_str::<Value>(&reply).unwrap()
+    };
+    machine.until("listening", || machine.call(9000, "GET /", "", "").0 != 0);
+    let login = json!({"app_id": APP_ID, "app_secret": APP_SECRET});
+    let token = feishu("auth/v3/tenant_access_token/internal", "", login);
+    let token = token["tenant_access_token"].as_str().unwrap();
+    let delivery = json!({"job_post_id": "1", "user_id": "2", "resume_file_id": "3"});
+    let task = feishu("hire/v1/websites/7/deliveries/create_by_attachment", token, delivery);
+    let registration = json!({
+        "task": {"website_id": "7", "delivery_task_id": task["data"]["task_id"]},
+        "callback": {"url": "http://localhost:9001/hook"},
+    });
+    let body = registration.to_string();
+    let (status, reply) = machine.call(8474, "POST /v1/registrations", TOKEN, &body);
+    assert_eq!(status, 201, "{reply}");
+    let id = serde_json::from_str::<Value>(&reply).unwrap()["id"].as_str().unwrap().to_owned();
+    let line = format!("GET /v1/registrations/{id}");
+    machine.until("delivered", || machine.call(8474, &line, TOKEN, "").1.contains("\"delivered\""));
 }

@@ -107,7 +107,7 @@ fn files() -> Vec<String> {
 }
 
 fn rust() -> Vec<String> {
-    files().into_iter().filter(|path| path.ends_with(".rs")).collect()
+    files().into_iter().filter(|path| path.rsplit('.').next() == Some("rs")).collect()
 }
 
 /// A file's lines of code with their numbers: no comments, and nothing from its tests on.
@@ -340,7 +340,7 @@ fn the_map_fits_its_limit_and_names_what_exists() {
     let map = read("ARCHITECTURE.md");
     assert!(map.lines().count() <= ARCHITECTURE_LINES_MAX);
     let mut problems = Vec::new();
-    for document in ["ARCHITECTURE.md", "README.md", "docs/receiving.md"] {
+    for document in ["ARCHITECTURE.md", "README.md", "docs/receiving.md", "docs/operating.md"] {
         let text = read(document);
         for named in text.split('`').skip(1).step_by(2) {
             let ours = ["src/", "tests/", "systemd/", "docs/"].iter().any(|d| named.starts_with(d));

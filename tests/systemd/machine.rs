@@ -10,7 +10,8 @@ const PATIENCE: Duration = Duration::from_secs(30);
 
 /// The token of the client that the configuration names.
 pub(crate) const TOKEN: &str = "oct_test_0123456789abcdef0123456789abcdef";
-const WHSEC: &str = "whsec_MDEyMzQ1Njc4OWFiY2RlZjAxMjM0NTY3ODlhYmNkZWY=";
+/// Its signing secret.
+pub(crate) const WHSEC: &str = "whsec_MDEyMzQ1Njc4OWFiY2RlZjAxMjM0NTY3ODlhYmNkZWY=";
 
 /// Nothing listens at the account's address, so a registration stays `watching`.
 pub(crate) const CONFIG: &str = r#"
@@ -29,6 +30,11 @@ token = "credential:ats-token"
 signing_secrets = ["credential:ats-whsec"]
 callback_allow = ["127.0.0.0/8"]
 "#;
+
+/// The account's app, as the configuration names it.
+pub(crate) const APP_ID: &str = "cli_test";
+/// Its secret.
+pub(crate) const APP_SECRET: &str = "s3cret-of-the-test-app";
 
 pub(crate) struct Machine {
     keeper: Child,
@@ -62,7 +68,7 @@ impl Machine {
         let machine = Self { keeper, root, leader };
         machine.write("/etc/outcomed/config.toml", CONFIG);
         for (name, secret) in
-            [("feishu-app-secret", "s3cret"), ("ats-token", TOKEN), ("ats-whsec", WHSEC)]
+            [("feishu-app-secret", APP_SECRET), ("ats-token", TOKEN), ("ats-whsec", WHSEC)]
         {
             machine.write(&format!("/etc/outcomed/credentials/{name}"), secret);
             machine.run(&["chmod", "600", &format!("/etc/outcomed/credentials/{name}")]);

@@ -155,3 +155,15 @@ fn no_label_can_carry_what_a_stranger_sends() {
         }
     }
 }
+
+#[test]
+fn the_operators_table_lists_exactly_what_is_exposed() {
+    let document = include_str!("../../../docs/operating.md");
+    let row = |line: &'static str| line.strip_prefix("| `")?.split_once('`').map(|(name, _)| name);
+    let metric = |name: &&str| name.starts_with("outcomed_") || name.starts_with("process_");
+    let told: Vec<&str> = document.lines().filter_map(row).filter(metric).collect();
+    let text = full().render();
+    let types = text.lines().filter_map(|line| line.strip_prefix("# TYPE "));
+    let exposed: Vec<&str> = types.filter_map(|line| line.split(' ').next()).collect();
+    assert_eq!(told, exposed);
+}
