@@ -23,7 +23,7 @@ use tokio_util::sync::CancellationToken;
 
 use self::attempt::Attempting;
 use self::breaker::{CoolDown, Pulse};
-use self::dispatch::{Dispatch, Ended, Limits, Now, Step};
+use self::dispatch::{Dispatch, Ended, Limits, Now, Step, Turned};
 use self::send::Courier;
 use crate::clock::{Clock, Steady, Timestamp};
 use crate::config::Config;
@@ -174,7 +174,16 @@ impl Shell {
     fn attempted(&mut self, over: Attempted) {
         let Attempted { origin, registration_id, pulse, ended } = over;
         let now = self.now();
-        self.dispatch.ended(&origin, &registration_id, pulse, ended, now);
+        match self.dispatch.ended(&origin, &registration_id, pulse, ended, now) {
+            Some(Turned::Held) => {
+                tracing::warn!(
+                    origin,
+                    "a receiver is unwell: it gets single probes until it is back"
+                );
+            }
+            Some(Turned::Back) => tracing::info!(origin, "a receiver is back"),
+            None => {}
+        }
     }
 
     fn read(&mut self, read: Read) {

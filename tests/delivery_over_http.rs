@@ -1,5 +1,7 @@
 //! Delivery as a receiver, an attacker and an operator see it: real sockets, hostile ones too.
 
+#![expect(clippy::unwrap_used, reason = "helpers of tests fail as tests do")]
+
 #[path = "delivery/courier.rs"]
 mod courier;
 #[path = "delivery/guard_cases.rs"]

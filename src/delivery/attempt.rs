@@ -233,10 +233,7 @@ where
 {
     let waits = ExponentialBackoff::from_millis(2).factor(50).max_delay(RECORD_WAIT_MAX);
     let mut failed_before = false;
-    let action = || {
-        let written = write();
-        async move { written.await }
-    };
+    let action = || write();
     RetryIf::start(waits, action, move |error: &StoreError| {
         if !std::mem::replace(&mut failed_before, true) {
             tracing::warn!(%error, "{what} could not be recorded, trying on");

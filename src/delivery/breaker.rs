@@ -37,11 +37,14 @@ pub enum Pulse {
     Unknown,
 }
 
-/// How long an open breaker waits before each probe: doubling from `first` to `max`.
+/// How long an open breaker waits before each probe: doubling from `first` to `max`. Once an
+/// origin has failed for as long as the whole schedule, `first` again: it will hardly come back,
+/// and what is held back must come to its end too.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct CoolDown {
     first: Duration,
     max: Duration,
+    schedule: Duration,
 }
 
 impl CoolDown {
@@ -52,10 +55,14 @@ impl CoolDown {
             delay.map_or(limit, |delay| delay.mul_f64(OF_THE_SCHEDULE).min(limit))
         };
         let max = below(delays.iter().max(), COOL_DOWN_MAX);
-        Self { first: below(delays.first(), COOL_DOWN_FIRST).min(max), max }
+        let schedule = delays.iter().fold(Duration::ZERO, |sum, delay| sum.saturating_add(*delay));
+        Self { first: below(delays.first(), COOL_DOWN_FIRST).min(max), max, schedule }
     }
 
-    fn after(self, failed_probes: u32) -> Duration {
+    fn after(self, failed_probes: u32, failing_for: Duration) -> Duration {
+        if failing_for > self.schedule {
+            return self.first;
+        }
         self.first.saturating_mul(1 << failed_probes.min(16)).min(self.max)
     }
 }
@@ -67,6 +74,7 @@ pub struct Breaker {
     /// Attempts that may be under way: 1, 2, 4, … up to the configured limit.
     window: u32,
     failures_in_a_row: u32,
+    failing_since: Option<Steady>,
     /// The latest attempts, one bit each, the newest lowest; 1 is a failure.
     latest: u32,
     proven: bool,
@@ -92,7 +100,14 @@ impl Default for Breaker {
     /// An origin nobody knows starts with one attempt at a time, so that hundreds of dead ones
     /// cannot fill the house before the first deadline has passed.
     fn default() -> Self {
-        Self { state: State::Closed, window: 1, failures_in_a_row: 0, latest: 0, proven: false }
+        Self {
+            state: State::Closed,
+            window: 1,
+            failures_in_a_row: 0,
+            failing_since: None,
+            latest: 0,
+            proven: false,
+        }
     }
 }
 
@@ -115,7 +130,7 @@ impl Breaker {
 
     /// Whether it lets nothing but probes through.
     #[must_use]
-    pub fn is_open(&self) -> bool {
+    pub fn is_held(&self) -> bool {
         self.state != State::Closed
     }
 
@@ -143,6 +158,7 @@ impl Breaker {
     fn alive(&mut self) {
         self.proven = true;
         self.failures_in_a_row = 0;
+        self.failing_since = None;
         self.latest <<= 1;
         if let State::Open { .. } = self.state {
             // An attempt from before it opened: no reason to let everything through.
@@ -162,17 +178,18 @@ impl Breaker {
         self.failures_in_a_row += 1;
         self.latest = (self.latest << 1) | 1;
         self.window = (self.window / 2).max(1);
+        let failing_for = now.since(*self.failing_since.get_or_insert(now));
         match self.state {
             State::Closed => {
                 let in_window = (self.latest & ((1 << WINDOW) - 1)).count_ones();
                 if self.failures_in_a_row >= FAILURES_IN_A_ROW || in_window >= FAILURES_IN_WINDOW {
-                    let until = now.after(cool_down.after(0));
+                    let until = now.after(cool_down.after(0, failing_for));
                     self.state = State::Open { until, failed_probes: 0 };
                 }
             }
             State::Probing { failed_probes } => {
                 let failed_probes = failed_probes.saturating_add(1);
-                let until = now.after(cool_down.after(failed_probes));
+                let until = now.after(cool_down.after(failed_probes, failing_for));
                 self.state = State::Open { until, failed_probes };
             }
             // An attempt from before it opened tells nothing new.
@@ -234,9 +251,9 @@ mod tests {
     fn the_fifth_failure_in_a_row_opens_it() {
         let mut breaker = Breaker::default();
         assert_eq!(after(&mut breaker, &[Pulse::Failing; 4], T0), Room::UpTo(1));
-        assert!(!breaker.is_open());
+        assert!(!breaker.is_held());
         assert_eq!(after(&mut breaker, &[Pulse::Failing], T0), Room::NotBefore(at(1_000)));
-        assert!(breaker.is_open());
+        assert!(breaker.is_held());
     }
 
     #[test]
@@ -245,7 +262,7 @@ mod tests {
         after(&mut breaker, &[Pulse::Failing; 4], T0);
         after(&mut breaker, &[Pulse::Alive], T0);
         after(&mut breaker, &[Pulse::Failing; 4], T0);
-        assert!(!breaker.is_open());
+        assert!(!breaker.is_held());
     }
 
     #[test]
@@ -257,9 +274,9 @@ mod tests {
             after(&mut breaker, &round, T0);
         }
         after(&mut breaker, &round[..3], T0);
-        assert!(!breaker.is_open());
+        assert!(!breaker.is_held());
         after(&mut breaker, &[Pulse::Failing], T0);
-        assert!(breaker.is_open());
+        assert!(breaker.is_held());
     }
 
     #[test]
@@ -268,7 +285,7 @@ mod tests {
         let round = [Pulse::Alive, Pulse::Failing, Pulse::Failing, Pulse::Alive, Pulse::Failing];
         for _ in 0..50 {
             after(&mut breaker, &round, T0);
-            assert!(!breaker.is_open(), "three of five is below the share");
+            assert!(!breaker.is_held(), "three of five is below the share");
         }
     }
 
@@ -292,6 +309,24 @@ mod tests {
     }
 
     #[test]
+    fn an_origin_dead_for_the_whole_schedule_is_probed_quickly_so_that_all_come_to_an_end() {
+        let mut breaker = Breaker::default();
+        after(&mut breaker, &[Pulse::Failing; 12], T0);
+        let schedule = T0.after(Duration::from_secs(86_435));
+        assert_eq!(
+            after(&mut breaker, &[Pulse::Failing], schedule),
+            Room::NotBefore(schedule.after(COOL_DOWN_MAX))
+        );
+        let later = schedule.after(Duration::from_millis(1));
+        let quick = Room::NotBefore(later.after(COOL_DOWN_FIRST));
+        assert_eq!(after(&mut breaker, &[Pulse::Failing], later), quick);
+        after(&mut breaker, &[Pulse::Alive], later);
+        after(&mut breaker, &[Pulse::Failing; 6], later);
+        let slow = Room::NotBefore(later.after(2 * COOL_DOWN_FIRST));
+        assert_eq!(breaker.room(LIMIT, later), slow, "a sign of life starts it anew");
+    }
+
+    #[test]
     fn a_recovered_origin_is_ramped_up_gently() {
         let mut breaker = Breaker::default();
         after(&mut breaker, &[Pulse::Alive; 6], T0);
@@ -302,7 +337,7 @@ mod tests {
         }
         assert_eq!(seen, [1, 2, 4, 8, 16].map(Room::UpTo));
         after(&mut breaker, &[Pulse::Failing; 4], T0);
-        assert!(!breaker.is_open(), "what failed before the recovery does not count");
+        assert!(!breaker.is_held(), "what failed before the recovery does not count");
     }
 
     #[test]
@@ -354,10 +389,11 @@ mod tests {
     #[test]
     fn cool_downs_stay_below_the_schedule_so_that_a_lone_delivery_is_never_late() {
         let quick = CoolDown::within(&[Duration::from_millis(100); 12]);
-        assert_eq!(quick.after(0), Duration::from_millis(80));
-        assert_eq!(quick.after(31), Duration::from_millis(80));
-        let usual = cool_down();
-        assert_eq!((usual.after(0), usual.after(99)), (COOL_DOWN_FIRST, COOL_DOWN_MAX));
-        assert_eq!(CoolDown::within(&[]).after(99), COOL_DOWN_MAX);
+        let after = |cool_down: CoolDown, probes| cool_down.after(probes, Duration::ZERO);
+        assert_eq!(after(quick, 0), Duration::from_millis(80));
+        assert_eq!(after(quick, 31), Duration::from_millis(80));
+        assert_eq!(after(cool_down(), 0), COOL_DOWN_FIRST);
+        assert_eq!(after(cool_down(), 99), COOL_DOWN_MAX);
+        assert_eq!(after(CoolDown::within(&[]), 99), COOL_DOWN_MAX);
     }
 }

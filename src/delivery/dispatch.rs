@@ -90,6 +90,15 @@ pub enum Ended {
     Unrecorded,
 }
 
+/// A change that people want to hear of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Turned {
+    /// From now on the origin gets single probes only.
+    Held,
+    /// It gets everything again.
+    Back,
+}
+
 /// The dispatcher.
 #[derive(Debug)]
 pub struct Dispatch {
@@ -164,18 +173,6 @@ impl Dispatch {
         self.limits = limits;
     }
 
-    /// How many attempts are under way.
-    #[must_use]
-    pub fn under_way(&self) -> usize {
-        self.under_way
-    }
-
-    /// How many origins let nothing but probes through.
-    #[must_use]
-    pub fn open_breakers(&self) -> usize {
-        self.origins.values().filter(|origin| origin.breaker.is_open()).count()
-    }
-
     // ---- what the store says ----
 
     /// A delivery to this origin became due.
@@ -237,11 +234,24 @@ impl Dispatch {
     }
 
     /// An attempt is over: what it says about the origin, and what the store knows now.
-    pub fn ended(&mut self, name: &str, id: &str, pulse: Pulse, ended: Ended, now: Now) {
+    pub fn ended(
+        &mut self,
+        name: &str,
+        id: &str,
+        pulse: Pulse,
+        ended: Ended,
+        now: Now,
+    ) -> Option<Turned> {
         let cool_down = self.limits.cool_down;
         let origin = self.origin(name);
-        let Some(unproven) = origin.ended(id) else { return };
+        let unproven = origin.ended(id)?;
+        let was_open = origin.breaker.is_held();
         origin.breaker.heard(pulse, cool_down, now.steady);
+        let turned = match (was_open, origin.breaker.is_held()) {
+            (false, true) => Some(Turned::Held),
+            (true, false) => Some(Turned::Back),
+            _ => None,
+        };
         match ended {
             Ended::DueAgain(at) => origin.wake_at(at, false),
             Ended::Changed => origin.due_now(),
@@ -250,6 +260,7 @@ impl Dispatch {
         self.under_way -= 1;
         self.unproven -= usize::from(unproven);
         self.place(name, now);
+        turned
     }
 
     // ---- what to do ----

@@ -1,6 +1,6 @@
 //! One attempt against receivers that are slow, broken or hostile.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use bytes::Bytes;
 use outcomed::clock::Timestamp;
@@ -8,6 +8,7 @@ use outcomed::config::{CallbackAllow, SigningSecret};
 use outcomed::delivery::send::http::HttpCourier;
 use outcomed::delivery::send::{Class, Courier, Parcel, Reply};
 use outcomed::delivery::sign::sign;
+use tokio::time::Instant;
 
 use crate::receiver::{Act, Receiver, ok, reply};
 

@@ -1,7 +1,7 @@
 //! The whole engine between an outbox in memory and receivers on real sockets.
 
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use async_trait::async_trait;
 use outcomed::clock::SystemClock;
@@ -16,6 +16,7 @@ use outcomed::observability::metrics::Metrics;
 use outcomed::store::Next;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use crate::courier::{LOOPBACK, allow};

@@ -156,7 +156,7 @@ async fn a_name_without_an_address_is_said_so() {
     assert!(reply.broken.unwrap().detail.contains("no address"));
 }
 
-const INNER: &str = "ssrf::inner_send_with_a_proxy_in_the_environment";
+const INNER: &str = "ssrf::inner_send_in_this_environment";
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_proxy_in_the_environment_gets_nothing() {
@@ -174,9 +174,19 @@ async fn a_proxy_in_the_environment_gets_nothing() {
     assert_untouched(&proxy);
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn without_certificate_authorities_what_needs_none_is_still_delivered() {
+    let receiver = Receiver::start(vec![ok()]).await;
+    let mut inner = std::process::Command::new(std::env::current_exe().unwrap());
+    inner.args(["--exact", INNER, "--ignored"]).env("OUTCOMED_TEST_URL", receiver.url());
+    inner.env("SSL_CERT_FILE", "/dev/null").env_remove("SSL_CERT_DIR");
+    let output = inner.output().unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stdout));
+}
+
 #[tokio::test]
-#[ignore = "run by a_proxy_in_the_environment_gets_nothing, in a process with that environment"]
-async fn inner_send_with_a_proxy_in_the_environment() {
+#[ignore = "run by the tests above, in a process with an environment of its own"]
+async fn inner_send_in_this_environment() {
     let url = std::env::var("OUTCOMED_TEST_URL").unwrap();
     let reply = HttpCourier::new(Vec::new()).send(parcel(&url, LOOPBACK)).await;
     assert_eq!(reply.status, Some(200), "{reply:?}");

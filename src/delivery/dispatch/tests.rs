@@ -24,7 +24,7 @@ struct World {
 
 impl World {
     fn new() -> Self {
-        let cool_down = CoolDown::within(&[Duration::from_secs(5)]);
+        let cool_down = CoolDown::within(&[Duration::from_secs(5); 100]);
         Self {
             dispatch: Dispatch::new(Limits { per_origin: 16, cool_down }),
             now: 1_000_000,

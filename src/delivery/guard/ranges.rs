@@ -26,7 +26,7 @@ const NOT_PUBLIC_V4: [([u8; 4], u8, &str); 17] = [
     ([240, 0, 0, 0], 4, "reserved"),
 ];
 
-/// What is not public in IPv6, and why. Whatever is outside 2000::/3, the only global unicast
+/// What is not public in IPv6, and why. Whatever is outside `2000::/3`, the only global unicast
 /// range there is (RFC 4291), is refused without being listed; it is listed for its name.
 const NOT_PUBLIC_V6: [([u16; 8], u8, &str); 15] = [
     ([0, 0, 0, 0, 0, 0, 0, 0], 128, "unspecified"),

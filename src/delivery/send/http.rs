@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use reqwest::header::{CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue, RETRY_AFTER};
-use reqwest::{Certificate, Client, redirect, retry};
+use reqwest::{Certificate, Client, ClientBuilder, redirect, retry};
 use url::{Host, Url};
 
 use super::classify::classify;
@@ -27,6 +27,9 @@ const REPLY_HEADER_BYTES_MAX: u32 = 16 * 1024;
 const IDLE_PER_ORIGIN_MAX: usize = 8;
 /// How long they are kept.
 const IDLE_TIMEOUT: Duration = Duration::from_secs(10);
+/// How often an HTTP/2 connection in use is asked whether it is alive, and how long it may take to
+/// say so: together below the usual deadline of an attempt.
+const KEEP_ALIVE: Duration = Duration::from_secs(5);
 /// Policies with a connection pool of their own. Clients with equal policies share one; beyond
 /// this many different ones, the pool unused for longest is dropped and made anew when needed.
 const POOLS_MAX: usize = 64;
@@ -55,7 +58,7 @@ impl HttpCourier {
         // somebody has done so already, that stands.
         let _ = rustls::crypto::ring::default_provider().install_default();
         Self {
-            lookup: Arc::new(SystemLookup),
+            lookup: Arc::new(SystemLookup::default()),
             own_listeners: own_listeners.into(),
             roots: Vec::new(),
             pools: Mutex::default(),
@@ -96,7 +99,17 @@ impl HttpCourier {
             allow: allow.into(),
             own_listeners: Arc::clone(&self.own_listeners),
         };
-        let client = Client::builder()
+        let client = self.client(&guarded).build().or_else(|error| {
+            // A machine without certificate authorities can still deliver where https is lifted,
+            // and to the authorities it was given.
+            tracing::warn!(%error, "the system's certificate authorities cannot be used");
+            self.client(&guarded).tls_certs_only(self.roots.iter().cloned()).build()
+        })?;
+        Ok(Pool { guarded, client })
+    }
+
+    fn client(&self, guarded: &Guarded) -> ClientBuilder {
+        Client::builder()
             .user_agent(concat!("outcomed/", env!("CARGO_PKG_VERSION")))
             .no_proxy()
             .redirect(redirect::Policy::none())
@@ -110,8 +123,9 @@ impl HttpCourier {
             .http2_max_header_list_size(REPLY_HEADER_BYTES_MAX)
             // What a receiver may push at us before we read it.
             .http2_initial_stream_window_size(u32::try_from(REPLY_BYTES_MAX).ok())
-            .build()?;
-        Ok(Pool { guarded, client })
+            // One connection carries all attempts to an origin: a dead one must not outlive them.
+            .http2_keep_alive_interval(KEEP_ALIVE)
+            .http2_keep_alive_timeout(KEEP_ALIVE)
     }
 
     /// Fills `reply` as far as it gets.

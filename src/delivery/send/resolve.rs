@@ -4,12 +4,14 @@
 //! connection. So there is no moment between the check and the use in which a name could change
 //! its mind (DNS rebinding), and connections can still be reused.
 
+use std::io;
 use std::net::{IpAddr, SocketAddr, UdpSocket};
 use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
 use reqwest::dns::{Addrs, Name, Resolve, Resolving};
+use tokio::sync::Semaphore;
 use url::Url;
 
 use crate::config::CallbackAllow;
@@ -22,18 +24,37 @@ const LOOKUP_TIMEOUT: Duration = Duration::from_secs(5);
 #[async_trait]
 pub trait Lookup: Send + Sync {
     /// Every address of `host`.
-    async fn addresses(&self, host: &str) -> std::io::Result<Vec<IpAddr>>;
+    async fn addresses(&self, host: &str) -> io::Result<Vec<IpAddr>>;
 }
 
+/// Names asked for at once. Each takes one of the runtime's 512 blocking threads until the
+/// operating system gives up, which may be long after we have; half of them stay free.
+const LOOKUPS_MAX: usize = 256;
+
 /// The operating system's resolver.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct SystemLookup;
+#[derive(Clone, Debug)]
+pub struct SystemLookup {
+    slots: Arc<Semaphore>,
+}
+
+impl Default for SystemLookup {
+    fn default() -> Self {
+        Self { slots: Arc::new(Semaphore::new(LOOKUPS_MAX)) }
+    }
+}
 
 #[async_trait]
 impl Lookup for SystemLookup {
-    async fn addresses(&self, host: &str) -> std::io::Result<Vec<IpAddr>> {
-        let found = tokio::net::lookup_host((host, 0)).await?;
-        Ok(found.map(|address| address.ip()).collect())
+    async fn addresses(&self, host: &str) -> io::Result<Vec<IpAddr>> {
+        let slot = Arc::clone(&self.slots).acquire_owned().await.map_err(io::Error::other)?;
+        let host = host.to_owned();
+        // A task of its own: whoever stops waiting does not free the thread, nor then the slot.
+        let lookup = tokio::spawn(async move {
+            let found = tokio::net::lookup_host((host, 0)).await;
+            drop(slot);
+            found.map(|found| found.map(|address| address.ip()).collect())
+        });
+        lookup.await.map_err(io::Error::other)?
     }
 }
 
