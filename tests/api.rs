@@ -1,4 +1,5 @@
 //! The HTTP API, driven over real sockets.
+#![expect(clippy::unwrap_used, reason = "these are tests, helpers included")]
 
 #[path = "api/changing.rs"]
 mod changing;

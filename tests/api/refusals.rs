@@ -109,6 +109,31 @@ async fn an_unknown_path_is_404_and_a_wrong_method_405_with_those_allowed() {
 }
 
 #[tokio::test]
+async fn odd_targets_are_problems_too() {
+    let api = Api::start().await;
+    for (line, status) in [
+        ("GET /v1/registrations/%ff", 404),
+        ("GET /v1/registrations/%", 404),
+        ("OPTIONS *", 404),
+        ("OPTIONS /v1/registrations", 405),
+        ("CONNECT x:443", 404),
+        ("GET http://elsewhere/v1/registrations/x", 404),
+    ] {
+        let answer = api
+            .raw(
+                format!(
+                    "{line} HTTP/1.1\r\nhost: x\r\nauthorization: Bearer {ATS}\r\n\
+                     connection: close\r\n\r\n"
+                )
+                .as_bytes(),
+            )
+            .await;
+        assert!(answer.starts_with(&format!("HTTP/1.1 {status} ")), "{line}: {answer}");
+        assert!(answer.contains("application/problem+json"), "{line}: {answer}");
+    }
+}
+
+#[tokio::test]
 async fn anything_but_plain_json_is_415() {
     let api = Api::start().await;
     let post = async |headers: &str| {

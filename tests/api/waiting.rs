@@ -17,7 +17,7 @@ async fn a_long_poll_answers_as_soon_as_the_outcome_is_known() {
     let id = api.register("task-1").await;
     let path = format!("/v1/registrations/{id}?wait=60s");
     let settling = async {
-        tokio::task::yield_now().await;
+        api.store.listeners(1).await;
         api.settle("task-1").await;
     };
     let both = async { tokio::join!(api.get(&path, ATS), settling).0 };
@@ -33,7 +33,11 @@ async fn a_lost_hint_only_costs_a_moment() {
     let id = api.register("task-1").await;
     api.store.silent.store(true, Ordering::Relaxed);
     let path = format!("/v1/registrations/{id}?wait=60s");
-    let both = async { tokio::join!(api.get(&path, ATS), api.settle("task-1")).0 };
+    let settling = async {
+        api.store.listeners(1).await;
+        api.settle("task-1").await;
+    };
+    let both = async { tokio::join!(api.get(&path, ATS), settling).0 };
     let answer = timeout(PROMPT, both).await.unwrap();
     assert_eq!(answer.json()["state"], "delivering");
 }
@@ -54,9 +58,11 @@ async fn a_cancelled_registration_is_no_longer_waited_for() {
     let id = api.register("task-1").await;
     let path = format!("/v1/registrations/{id}");
     let waited = format!("{path}?wait=60s");
-    let both = async {
-        tokio::join!(api.get(&waited, ATS), api.call(reqwest::Method::DELETE, &path, ATS, None)).0
+    let cancelling = async {
+        api.store.listeners(1).await;
+        api.call(reqwest::Method::DELETE, &path, ATS, None).await
     };
+    let both = async { tokio::join!(api.get(&waited, ATS), cancelling).0 };
     let answer = timeout(PROMPT, both).await.unwrap();
     assert_eq!(answer.json()["state"], "cancelled");
 }
@@ -69,6 +75,7 @@ async fn waiting_for_outcomes_covers_every_registration_of_the_client() {
     let start = api.get("/v1/outcomes", ATS).await.json();
     let path = format!("/v1/outcomes?wait=60s&after={}", start["next_cursor"].as_str().unwrap());
     let settling = async {
+        api.store.listeners(1).await;
         api.settle("task-2").await;
         api.settle("task-1").await;
     };
