@@ -21,6 +21,7 @@ pub mod ping;
 pub mod problem;
 pub mod query;
 pub mod registrations;
+pub mod segment;
 pub mod server;
 pub mod shared;
 pub mod validate;

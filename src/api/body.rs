@@ -6,7 +6,7 @@ use axum::body::Body;
 use axum::http::{HeaderMap, HeaderValue, header};
 use bytes::{Bytes, BytesMut};
 use http_body_util::BodyExt;
-use serde::de::DeserializeOwned;
+use serde::de::{DeserializeOwned, IgnoredAny};
 use serde_json::error::Category;
 use serde_path_to_error::Segment;
 
@@ -119,13 +119,11 @@ fn is_json(content_type: &str) -> bool {
 
 /// Parses a body; a mistake in its form is 400 with line and column, any other 422 with a pointer.
 pub fn parse<T: DeserializeOwned>(bytes: &[u8]) -> Result<T> {
+    // Form first: whether a body is JSON must not depend on which mistake comes earlier in it.
+    serde_json::from_slice::<IgnoredAny>(bytes).map_err(|error| refusal("", &error))?;
     let mut deserializer = serde_json::Deserializer::from_slice(bytes);
-    let parsed = serde_path_to_error::deserialize(&mut deserializer).map_err(|error| {
-        let pointer = pointer(error.path());
-        refusal(&pointer, error.inner())
-    })?;
-    deserializer.end().map_err(|error| refusal("", &error))?;
-    Ok(parsed)
+    serde_path_to_error::deserialize(&mut deserializer)
+        .map_err(|error| refusal(&pointer(error.path()), error.inner()))
 }
 
 fn refusal(pointer: &str, error: &serde_json::Error) -> Problem {

@@ -4,13 +4,14 @@ use std::sync::Arc;
 
 use axum::Json;
 use axum::body::Body;
-use axum::extract::{Path, State};
+use axum::extract::State;
 use axum::http::{HeaderMap, HeaderValue, header};
 use serde_json::Value;
 
 use super::body::{self, BODY_BYTES_MAX};
 use super::openapi::{BodyRefused, Refused};
 use super::problem::{Kind, Problem, Result};
+use super::segment::Segment;
 use super::shared::Shared;
 
 /// Takes Feishu's event pushes: judges that they are Feishu's, and keeps what they bring.
@@ -68,7 +69,7 @@ impl From<EventRefusal> for Problem {
               BodyRefused, Refused))]
 pub async fn event(
     State(shared): State<Arc<Shared>>,
-    Path(app_id): Path<String>,
+    Segment(app_id): Segment,
     headers: HeaderMap,
     body: Body,
 ) -> Result<Json<Value>> {

@@ -3,13 +3,14 @@
 use std::sync::Arc;
 
 use axum::Json;
-use axum::extract::{Path, State};
+use axum::extract::State;
 use axum::http::{StatusCode, Uri};
 
 use crate::api::auth::Caller;
 use crate::api::openapi::{QueryRefused, Refused};
 use crate::api::problem::{Kind, Problem, ProblemBody, Result};
 use crate::api::query::Query;
+use crate::api::segment::Segment;
 use crate::api::shared::Shared;
 use crate::task::{Registration, State as RegistrationState};
 
@@ -26,7 +27,7 @@ use crate::task::{Registration, State as RegistrationState};
 pub async fn cancel(
     State(shared): State<Arc<Shared>>,
     caller: Caller,
-    Path(id): Path<String>,
+    Segment(id): Segment,
     uri: Uri,
 ) -> Result<Json<Registration>> {
     Query::parse(uri.query()).finish()?;
@@ -51,7 +52,7 @@ pub async fn cancel(
 pub async fn redeliver(
     State(shared): State<Arc<Shared>>,
     caller: Caller,
-    Path(id): Path<String>,
+    Segment(id): Segment,
     uri: Uri,
 ) -> Result<(StatusCode, Json<Registration>)> {
     Query::parse(uri.query()).finish()?;

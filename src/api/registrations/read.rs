@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use axum::Json;
-use axum::extract::{Path, State};
+use axum::extract::State;
 use axum::http::{HeaderValue, Uri, header};
 use axum::response::{IntoResponse, Response};
 use serde::Serialize;
@@ -15,6 +15,7 @@ use crate::api::cursor;
 use crate::api::openapi::{QueryRefused, Refused};
 use crate::api::problem::Result;
 use crate::api::query::Query;
+use crate::api::segment::Segment;
 use crate::api::shared::Shared;
 use crate::api::wait::{self, WAIT_MAX};
 use crate::store::Filter;
@@ -51,7 +52,7 @@ pub struct AttemptList {
 pub async fn show(
     State(shared): State<Arc<Shared>>,
     caller: Caller,
-    Path(id): Path<String>,
+    Segment(id): Segment,
     uri: Uri,
 ) -> Result<Json<Registration>> {
     let mut query = Query::parse(uri.query());
@@ -116,7 +117,7 @@ pub async fn list(State(shared): State<Arc<Shared>>, caller: Caller, uri: Uri) -
 pub async fn attempts(
     State(shared): State<Arc<Shared>>,
     caller: Caller,
-    Path(id): Path<String>,
+    Segment(id): Segment,
     uri: Uri,
 ) -> Result<Json<AttemptList>> {
     Query::parse(uri.query()).finish()?;
