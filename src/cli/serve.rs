@@ -19,13 +19,13 @@ pub struct Args {
     /// The configuration [default: /etc/outcomed/config.toml or ./config.toml, if there is one]
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
-    /// The API's address, e.g. 127.0.0.1:8474 or unix:/run/outcomed/api.sock
+    /// The API's address, e.g. `127.0.0.1:8474` or `unix:/run/outcomed/api.sock`
     #[arg(long, value_name = "ADDRESS")]
     listen: Option<String>,
     /// The store, e.g. sqlite:outcomed.db
     #[arg(long, value_name = "URL")]
     store: Option<String>,
-    /// What is logged, e.g. debug or info,outcomed::polling=debug
+    /// What is logged, e.g. `debug` or `info,outcomed::polling=debug`
     #[arg(long, value_name = "LEVEL")]
     log_level: Option<String>,
     /// How a log line looks: auto, text, json or journald
