@@ -122,24 +122,45 @@ async fn a_body_that_breaks_off_changes_nothing() {
 }
 
 #[tokio::test]
-async fn one_connection_too_many_is_503_and_a_free_place_is_used_again() {
+async fn one_busy_connection_too_many_is_503_and_a_free_place_is_used_again() {
     let limits = Limits { connections_max: 1, ..Limits::default() };
     let api = Api::start_with(config(), limits).await;
-    let request = b"GET /healthz HTTP/1.1\r\nhost: x\r\n\r\n";
-    let mut first = api.connect().await;
-    first.write_all(request).await.unwrap();
-    let mut answered = [0; 12];
-    first.read_exact(&mut answered).await.unwrap();
-    assert_eq!(&answered, b"HTTP/1.1 200");
-    let refused = api.raw(request).await;
+    let mut busy = api.connect().await;
+    let request = format!(
+        "GET /v1/outcomes?wait=60s HTTP/1.1\r\nhost: x\r\nauthorization: Bearer {ATS}\r\n\r\n"
+    );
+    busy.write_all(request.as_bytes()).await.unwrap();
+    api.store.listeners(1).await;
+    let closing = b"GET /healthz HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n";
+    let refused = api.raw(closing).await;
     assert!(refused.starts_with("HTTP/1.1 503 "), "{refused}");
     assert!(refused.contains("retry-after: 1\r\n"), "{refused}");
     assert!(refused.contains("urn:outcomed:problem:overloaded"), "{refused}");
-    drop(first);
+    drop(busy);
     // The place is free once the server has noticed; until then it keeps refusing.
-    let closing = b"GET /healthz HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n";
     let again = async { while !api.raw(closing).await.starts_with("HTTP/1.1 200 ") {} };
     tokio::time::timeout(Duration::from_secs(20), again).await.expect("the place is free again");
+}
+
+#[tokio::test]
+async fn silent_connections_make_way_for_those_that_ask() {
+    let limits = Limits { connections_max: 8, ..Limits::default() };
+    let api = Api::start_with(config(), limits).await;
+    let mut silent = Vec::new();
+    for begun in ["", "GET /healthz HTTP/1.1\r\nx: "].iter().cycle().take(40) {
+        let mut stream = api.connect().await;
+        let _ = stream.write_all(begun.as_bytes()).await;
+        silent.push(stream);
+    }
+    let closing = b"GET /readyz HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n";
+    let asking = async {
+        for _ in 0..20 {
+            let answer = api.raw(closing).await;
+            assert!(answer.starts_with("HTTP/1.1 200 "), "{answer}");
+        }
+    };
+    // Far below the 15 s after which the silent ones would be closed anyway.
+    tokio::time::timeout(Duration::from_secs(8), asking).await.expect("no starving");
 }
 
 #[tokio::test]
