@@ -194,3 +194,33 @@ async fn without_its_store_every_call_is_503_and_says_when_to_come_back() {
     }
     assert_eq!(api.registrations().await, 1);
 }
+
+#[tokio::test]
+async fn a_client_that_never_reads_its_answer_is_given_up() {
+    const REQUESTS: usize = 4;
+    let limits = Limits { write_time_max: Duration::from_millis(300), ..Limits::default() };
+    let api = Api::start_with(config(), limits).await;
+    let item = |n: u32| {
+        let mut item = wanted(&format!("task-{n}"));
+        item["metadata"] = json!({"padding": "x".repeat(3000)});
+        item
+    };
+    let batch = json!({"registrations": (0..1000).map(item).collect::<Vec<_>>()});
+    assert_eq!(api.post("/v1/registrations/batch", ATS, &batch).await.status, 200);
+    let path = "/v1/registrations?limit=1000";
+    let bytes = api.get(path, ATS).await.text.len();
+
+    let socket = tokio::net::TcpSocket::new_v4().unwrap();
+    socket.set_recv_buffer_size(4096).unwrap();
+    let mut stream = socket.connect(api.address).await.unwrap();
+    let request = format!("GET {path} HTTP/1.1\r\nhost: x\r\nauthorization: Bearer {ATS}\r\n\r\n");
+    stream.write_all(request.repeat(REQUESTS).as_bytes()).await.unwrap();
+    stream.readable().await.unwrap();
+    api.shutdown.cancel();
+    // Not given up, it would be cut off at the deadline for draining, and later than this.
+    let ended = tokio::time::timeout(Duration::from_secs(15), api.served).await.unwrap().unwrap();
+    assert_eq!(ended, outcomed::api::Drained::Clean);
+    let mut taken = Vec::new();
+    let _ = stream.read_to_end(&mut taken).await;
+    assert!(taken.len() < bytes, "the first answer alone did not fit: {} {bytes}", taken.len());
+}
