@@ -1,8 +1,8 @@
-//! The HTTP API: register, inspect, cancel, send again; `contract` in the documentation is its
-//! law, [`openapi`] its description.
+//! The HTTP API: register, inspect, cancel, send again.
 //!
-//! [`serve`] owns sockets and their limits, [`routes`](openapi::routes) the calls behind them.
-//! Handlers hold no state: everything durable is asked of the store.
+//! [`server`] owns the sockets and their limits, [`openapi`] the list of routes and the description
+//! made from it, [`problem`] every error. Handlers keep nothing: everything durable is asked of the
+//! store, and [`ApiState`] names all that the API is given.
 
 pub mod accounts;
 pub mod attempt;

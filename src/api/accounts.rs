@@ -72,7 +72,7 @@ pub struct Quota {
 }
 
 /// Look at the accounts
-#[utoipa::path(get, path = "/v1/accounts", tag = "accounts",
+#[utoipa::path(get, path = "/v1/accounts", operation_id = "listAccounts", tag = "accounts",
     responses((status = 200, description = "Every account", body = AccountList),
               QueryRefused, Refused))]
 pub async fn accounts(

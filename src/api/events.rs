@@ -61,7 +61,7 @@ impl From<EventRefusal> for Problem {
 ///
 /// The URL to configure as the store app's event URL. Authenticated by the event's own token,
 /// signature and encryption, not by a bearer token.
-#[utoipa::path(post, path = "/v1/feishu/events/{app_id}", tag = "feishu", security(()),
+#[utoipa::path(post, path = "/v1/feishu/events/{app_id}", operation_id = "takeFeishuEvent", tag = "feishu", security(()),
     params(("app_id" = String, Path, description = "`cli_…`")),
     request_body(content = Object, description = "The event as Feishu sends it"),
     responses((status = 200, description = "Taken; the URL check is answered with its challenge",

@@ -43,7 +43,7 @@ impl Readiness {
 }
 
 /// Is the process alive?
-#[utoipa::path(get, path = "/healthz", tag = "health", security(()),
+#[utoipa::path(get, path = "/healthz", operation_id = "healthz", tag = "health", security(()),
     responses((status = 200, description = "It is", body = Object)))]
 pub async fn healthz() -> Json<Value> {
     Json(json!({"status": "ok"}))
@@ -52,7 +52,7 @@ pub async fn healthz() -> Json<Value> {
 /// Can a registration be accepted durably?
 ///
 /// A suspended account is listed but does not make the daemon unready.
-#[utoipa::path(get, path = "/readyz", tag = "health", security(()),
+#[utoipa::path(get, path = "/readyz", operation_id = "readyz", tag = "health", security(()),
     responses((status = 200, description = "It can", body = Object),
               (status = 503, description = "Not now", body = ProblemBody,
                content_type = "application/problem+json")))]
@@ -78,7 +78,7 @@ pub async fn readyz(State(shared): State<Arc<Shared>>) -> Result<Json<Value>> {
 /// Read the counters, in the `OpenMetrics` text format
 ///
 /// Needs an operator's token unless `http.open_metrics` is set.
-#[utoipa::path(get, path = "/metrics", tag = "health",
+#[utoipa::path(get, path = "/metrics", operation_id = "metrics", tag = "health",
     responses((status = 200, description = "The counters",
                content_type = "application/openmetrics-text", body = String),
               Refused))]

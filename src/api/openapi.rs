@@ -27,7 +27,7 @@ use crate::clock::Timestamp;
     info(title = "outcomed",
          description = "Register a Feishu delivery task and a callback; be told, once, how the \
                         task ended. Every error is an RFC 9457 problem with a stable `type`."),
-    components(schemas(callback::CallbackBody)),
+    components(schemas(callback::CallbackBody, ProblemBody)),
     security(("token" = [])),
     modifiers(&Token)
 )]
@@ -50,19 +50,19 @@ impl utoipa::Modify for Token {
 pub enum Refused {
     /// No token, or one that nobody has.
     #[response(status = 401, content_type = "application/problem+json")]
-    Unauthorized(#[to_schema] ProblemBody),
+    Unauthorized(ProblemBody),
     /// The token is good, but not for this.
     #[response(status = 403, content_type = "application/problem+json")]
-    Forbidden(#[to_schema] ProblemBody),
+    Forbidden(ProblemBody),
     /// No such thing, or not this client's.
     #[response(status = 404, content_type = "application/problem+json")]
-    NotFound(#[to_schema] ProblemBody),
+    NotFound(ProblemBody),
     /// This client asks too much at once; see `Retry-After`.
     #[response(status = 429, content_type = "application/problem+json")]
-    TooManyRequests(#[to_schema] ProblemBody),
+    TooManyRequests(ProblemBody),
     /// Overloaded, stopping, or without its store; see `Retry-After`.
     #[response(status = 503, content_type = "application/problem+json")]
-    Unavailable(#[to_schema] ProblemBody),
+    Unavailable(ProblemBody),
 }
 
 /// What a call with parameters may be refused with besides.
@@ -70,7 +70,7 @@ pub enum Refused {
 pub enum QueryRefused {
     /// A parameter is wrong; `errors` names each.
     #[response(status = 422, content_type = "application/problem+json")]
-    Invalid(#[to_schema] ProblemBody),
+    Invalid(ProblemBody),
 }
 
 /// What a call with a body may be refused with besides.
@@ -78,19 +78,19 @@ pub enum QueryRefused {
 pub enum BodyRefused {
     /// Not JSON; `line` and `column` say where.
     #[response(status = 400, content_type = "application/problem+json")]
-    Malformed(#[to_schema] ProblemBody),
+    Malformed(ProblemBody),
     /// The body came too slowly.
     #[response(status = 408, content_type = "application/problem+json")]
-    TooSlow(#[to_schema] ProblemBody),
+    TooSlow(ProblemBody),
     /// Over 64 KiB; a batch over 4 MiB.
     #[response(status = 413, content_type = "application/problem+json")]
-    TooLarge(#[to_schema] ProblemBody),
+    TooLarge(ProblemBody),
     /// Not `application/json`.
     #[response(status = 415, content_type = "application/problem+json")]
-    NotJson(#[to_schema] ProblemBody),
+    NotJson(ProblemBody),
     /// Fields are wrong; `errors` names each.
     #[response(status = 422, content_type = "application/problem+json")]
-    Invalid(#[to_schema] ProblemBody),
+    Invalid(ProblemBody),
 }
 
 impl PartialSchema for Timestamp {

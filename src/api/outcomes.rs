@@ -33,7 +33,7 @@ pub struct OutcomePage {
 ///
 /// Keep `next_cursor`: it lasts, and asking with it returns what came since. With `wait` an empty
 /// page waits for the first outcome. An operator reads its own, or with `client` somebody's.
-#[utoipa::path(get, path = "/v1/outcomes", tag = "outcomes",
+#[utoipa::path(get, path = "/v1/outcomes", operation_id = "listOutcomes", tag = "outcomes",
     params(("after" = Option<String>, Query, description = "a `next_cursor`; from the first otherwise"),
            ("limit" = Option<u32>, Query, description = "1 to 1000, 100 unless given"),
            ("wait" = Option<String>, Query, description = "at most 60s", example = "30s"),

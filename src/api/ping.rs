@@ -58,7 +58,7 @@ pub struct Ping {
 /// Send one signed ping now
 ///
 /// The answer is the attempt, whether the receiver liked it or not.
-#[utoipa::path(post, path = "/v1/callbacks/ping", tag = "callbacks", request_body = Ping,
+#[utoipa::path(post, path = "/v1/callbacks/ping", operation_id = "pingCallback", tag = "callbacks", request_body = Ping,
     responses((status = 200, description = "How it went", body = AttemptView),
               BodyRefused, Refused))]
 pub async fn ping(

@@ -251,7 +251,7 @@ impl IntoResponse for Problem {
     }
 }
 
-/// The body of every error (RFC 9457), for the API's description.
+/// The body of every error (RFC 9457).
 #[derive(ToSchema)]
 #[schema(as = Problem)]
 #[expect(dead_code, reason = "only its schema is used; `Problem::to_json` writes the body")]

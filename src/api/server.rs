@@ -5,6 +5,7 @@
 
 mod connection;
 mod listen;
+mod seats;
 mod stall;
 
 use std::io;
@@ -13,7 +14,7 @@ use std::time::Duration;
 
 use axum::Router;
 use futures_util::future::join_all;
-use tokio::sync::Semaphore;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -21,11 +22,17 @@ use super::openapi;
 use super::shared::{ApiState, Limits, Shared};
 pub use listen::Listener;
 use listen::Stream;
+use seats::Seats;
 
 /// Out of file descriptors or memory: accepting again at once would spin.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
-/// Connections over the limit that are told 503 at the same time; beyond that they are dropped.
-const REFUSALS_MAX: usize = 64;
+/// Connections over the limit that wait for a place, or are told 503, at the same time; beyond
+/// that they are dropped.
+const STANDING_MAX: usize = 64;
+/// For a place to become free; a short burst passes unnoticed.
+const STANDING_TIME_MAX: Duration = Duration::from_secs(1);
+/// Each of those waiting asks one idle connection to leave this often.
+const ASK_EVERY: Duration = Duration::from_millis(100);
 /// For the connections that are cut off to notice it.
 const ABORT_TIME_MAX: Duration = Duration::from_secs(1);
 
@@ -53,7 +60,8 @@ pub async fn serve(
         limits,
         router: openapi::routes(Shared::new(state, shutdown.clone())),
         places: Arc::new(Semaphore::new(limits.connections_max)),
-        refusals: Arc::new(Semaphore::new(REFUSALS_MAX)),
+        standing: Arc::new(Semaphore::new(STANDING_MAX)),
+        seats: Arc::default(),
         open: TaskTracker::new(),
         shutdown: shutdown.clone(),
         abort: CancellationToken::new(),
@@ -69,14 +77,15 @@ struct Server {
     limits: Limits,
     router: Router,
     places: Arc<Semaphore>,
-    refusals: Arc<Semaphore>,
+    standing: Arc<Semaphore>,
+    seats: Arc<Seats>,
     open: TaskTracker,
     shutdown: CancellationToken,
     abort: CancellationToken,
 }
 
 impl Server {
-    async fn accept(&self, listener: Listener) {
+    async fn accept(self: &Arc<Self>, listener: Listener) {
         let mut failing = false;
         loop {
             let accepted = tokio::select! {
@@ -101,22 +110,42 @@ impl Server {
         }
     }
 
-    fn admit(&self, stream: Stream) {
-        let Ok(place) = self.places.clone().try_acquire_owned() else {
-            if let Ok(place) = self.refusals.clone().try_acquire_owned() {
-                self.open.spawn(async move {
-                    connection::refuse(stream).await;
-                    drop(place);
-                });
+    fn admit(self: &Arc<Self>, stream: Stream) {
+        let server = self.clone();
+        if let Ok(place) = self.places.clone().try_acquire_owned() {
+            self.open.spawn(async move { server.seat(stream, place).await });
+        } else if let Ok(standing) = self.standing.clone().try_acquire_owned() {
+            self.open.spawn(async move {
+                let Some(place) = server.wait_for_place().await else {
+                    return connection::refuse(stream).await;
+                };
+                drop(standing);
+                server.seat(stream, place).await;
+            });
+        }
+    }
+
+    /// Has the longest idle connections make way, one after the other, until a place is free.
+    async fn wait_for_place(&self) -> Option<OwnedSemaphorePermit> {
+        let place = self.places.clone().acquire_owned();
+        tokio::pin!(place);
+        let mut asking = tokio::time::interval(ASK_EVERY);
+        let waiting = async {
+            loop {
+                tokio::select! {
+                    place = place.as_mut() => return place.ok(),
+                    _ = asking.tick() => self.seats.ask_one_to_leave(),
+                }
             }
-            return;
         };
-        let (router, limits) = (self.router.clone(), self.limits);
-        let (shutdown, abort) = (self.shutdown.clone(), self.abort.clone());
-        self.open.spawn(async move {
-            connection::serve(stream, router, limits, shutdown, abort).await;
-            drop(place);
-        });
+        tokio::time::timeout(STANDING_TIME_MAX, waiting).await.ok().flatten()
+    }
+
+    async fn seat(&self, stream: Stream, place: OwnedSemaphorePermit) {
+        let (shutdown, abort) = (&self.shutdown, &self.abort);
+        let seat = self.seats.take();
+        connection::serve(stream, seat, &self.router, self.limits, shutdown, abort).await;
+        drop(place);
     }
 
     async fn drain(&self) -> Drained {

@@ -50,7 +50,8 @@ pub struct ApiState {
 /// The API's limits. Each keeps one kind of greed or slowness from taking the daemon.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Limits {
-    /// Connections at once; one more is told 503. Well under systemd's `LimitNOFILE`.
+    /// Connections at once. For one more the longest idle one makes way; if all are busy it is
+    /// told 503. Well under systemd's `LimitNOFILE`.
     pub connections_max: usize,
     /// For a request's head, and for an idle connection: longer than reverse proxies' usual
     /// pauses between two requests, short enough that silent sockets do not pile up.

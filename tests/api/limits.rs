@@ -122,24 +122,45 @@ async fn a_body_that_breaks_off_changes_nothing() {
 }
 
 #[tokio::test]
-async fn one_connection_too_many_is_503_and_a_free_place_is_used_again() {
+async fn one_busy_connection_too_many_is_503_and_a_free_place_is_used_again() {
     let limits = Limits { connections_max: 1, ..Limits::default() };
     let api = Api::start_with(config(), limits).await;
-    let request = b"GET /healthz HTTP/1.1\r\nhost: x\r\n\r\n";
-    let mut first = api.connect().await;
-    first.write_all(request).await.unwrap();
-    let mut answered = [0; 12];
-    first.read_exact(&mut answered).await.unwrap();
-    assert_eq!(&answered, b"HTTP/1.1 200");
-    let refused = api.raw(request).await;
+    let mut busy = api.connect().await;
+    let request = format!(
+        "GET /v1/outcomes?wait=60s HTTP/1.1\r\nhost: x\r\nauthorization: Bearer {ATS}\r\n\r\n"
+    );
+    busy.write_all(request.as_bytes()).await.unwrap();
+    api.store.listeners(1).await;
+    let closing = b"GET /healthz HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n";
+    let refused = api.raw(closing).await;
     assert!(refused.starts_with("HTTP/1.1 503 "), "{refused}");
     assert!(refused.contains("retry-after: 1\r\n"), "{refused}");
     assert!(refused.contains("urn:outcomed:problem:overloaded"), "{refused}");
-    drop(first);
+    drop(busy);
     // The place is free once the server has noticed; until then it keeps refusing.
-    let closing = b"GET /healthz HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n";
     let again = async { while !api.raw(closing).await.starts_with("HTTP/1.1 200 ") {} };
     tokio::time::timeout(Duration::from_secs(20), again).await.expect("the place is free again");
+}
+
+#[tokio::test]
+async fn silent_connections_make_way_for_those_that_ask() {
+    let limits = Limits { connections_max: 8, ..Limits::default() };
+    let api = Api::start_with(config(), limits).await;
+    let mut silent = Vec::new();
+    for begun in ["", "GET /healthz HTTP/1.1\r\nx: "].iter().cycle().take(40) {
+        let mut stream = api.connect().await;
+        let _ = stream.write_all(begun.as_bytes()).await;
+        silent.push(stream);
+    }
+    let closing = b"GET /readyz HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n";
+    let asking = async {
+        for _ in 0..20 {
+            let answer = api.raw(closing).await;
+            assert!(answer.starts_with("HTTP/1.1 200 "), "{answer}");
+        }
+    };
+    // Far below the 15 s after which the silent ones would be closed anyway.
+    tokio::time::timeout(Duration::from_secs(8), asking).await.expect("no starving");
 }
 
 #[tokio::test]
@@ -172,4 +193,34 @@ async fn without_its_store_every_call_is_503_and_says_when_to_come_back() {
         switch.store(false, Ordering::Relaxed);
     }
     assert_eq!(api.registrations().await, 1);
+}
+
+#[tokio::test]
+async fn a_client_that_never_reads_its_answer_is_given_up() {
+    const REQUESTS: usize = 4;
+    let limits = Limits { write_time_max: Duration::from_millis(300), ..Limits::default() };
+    let api = Api::start_with(config(), limits).await;
+    let item = |n: u32| {
+        let mut item = wanted(&format!("task-{n}"));
+        item["metadata"] = json!({"padding": "x".repeat(3000)});
+        item
+    };
+    let batch = json!({"registrations": (0..1000).map(item).collect::<Vec<_>>()});
+    assert_eq!(api.post("/v1/registrations/batch", ATS, &batch).await.status, 200);
+    let path = "/v1/registrations?limit=1000";
+    let bytes = api.get(path, ATS).await.text.len();
+
+    let socket = tokio::net::TcpSocket::new_v4().unwrap();
+    socket.set_recv_buffer_size(4096).unwrap();
+    let mut stream = socket.connect(api.address).await.unwrap();
+    let request = format!("GET {path} HTTP/1.1\r\nhost: x\r\nauthorization: Bearer {ATS}\r\n\r\n");
+    stream.write_all(request.repeat(REQUESTS).as_bytes()).await.unwrap();
+    stream.readable().await.unwrap();
+    api.shutdown.cancel();
+    // Not given up, it would be cut off at the deadline for draining, and later than this.
+    let ended = tokio::time::timeout(Duration::from_secs(15), api.served).await.unwrap().unwrap();
+    assert_eq!(ended, outcomed::api::Drained::Clean);
+    let mut taken = Vec::new();
+    let _ = stream.read_to_end(&mut taken).await;
+    assert!(taken.len() < bytes, "the first answer alone did not fit: {} {bytes}", taken.len());
 }

@@ -74,7 +74,8 @@ impl From<Problem> for BatchResult {
 ///
 /// The good ones stand, whatever is wrong with the others. Pointers in an item's problem are
 /// relative to that item.
-#[utoipa::path(post, path = "/v1/registrations/batch", tag = "registrations", request_body = Batch,
+#[utoipa::path(post, path = "/v1/registrations/batch", operation_id = "registerBatch",
+    tag = "registrations", request_body = Batch,
     responses((status = 200, description = "Each one's result, in order", body = BatchResults),
               BodyRefused, Refused))]
 pub async fn batch(

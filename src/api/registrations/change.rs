@@ -18,7 +18,7 @@ use crate::task::{Registration, State as RegistrationState};
 ///
 /// Nothing is sent any more; a task that nobody waits for is no longer polled. Cancelling twice is
 /// cancelling once.
-#[utoipa::path(delete, path = "/v1/registrations/{id}", tag = "registrations",
+#[utoipa::path(delete, path = "/v1/registrations/{id}", operation_id = "cancelRegistration", tag = "registrations",
     params(("id" = String, Path, description = "`reg_…`")),
     responses((status = 200, description = "Cancelled", body = Registration),
               (status = 409, description = "It is over already", body = ProblemBody,
@@ -43,7 +43,8 @@ pub async fn cancel(
 /// Send a registration's outcome again
 ///
 /// From the start of the schedule, with the same `webhook-id` and body.
-#[utoipa::path(post, path = "/v1/registrations/{id}/redeliver", tag = "registrations",
+#[utoipa::path(post, path = "/v1/registrations/{id}/redeliver",
+    operation_id = "redeliverRegistration", tag = "registrations",
     params(("id" = String, Path, description = "`reg_…`")),
     responses((status = 202, description = "Due now", body = Registration),
               (status = 409, description = "No outcome yet, or cancelled", body = ProblemBody,

@@ -23,7 +23,8 @@ use crate::task::Registration;
 /// Answered only once the registration is durable. A repeated one (same client, task and callback,
 /// not cancelled) is answered with the first one, whose metadata and deadline stand. A task whose
 /// outcome is known already is delivered at once.
-#[utoipa::path(post, path = "/v1/registrations", tag = "registrations", request_body = Wanted,
+#[utoipa::path(post, path = "/v1/registrations", operation_id = "register",
+    tag = "registrations", request_body = Wanted,
     responses(
         (status = 201, description = "New, and durable", body = Registration,
          headers(("Location" = String, description = "Where to find it again"))),

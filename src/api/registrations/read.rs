@@ -44,7 +44,7 @@ pub struct AttemptList {
 ///
 /// With `wait` it answers as soon as the outcome is known (or the registration is over some other
 /// way), and otherwise when the wait is over.
-#[utoipa::path(get, path = "/v1/registrations/{id}", tag = "registrations",
+#[utoipa::path(get, path = "/v1/registrations/{id}", operation_id = "showRegistration", tag = "registrations",
     params(("id" = String, Path, description = "`reg_…`"),
            ("wait" = Option<String>, Query, description = "at most 60s", example = "30s")),
     responses((status = 200, description = "As it is now", body = Registration),
@@ -71,7 +71,7 @@ pub async fn show(
 }
 
 /// List registrations, newest first
-#[utoipa::path(get, path = "/v1/registrations", tag = "registrations",
+#[utoipa::path(get, path = "/v1/registrations", operation_id = "listRegistrations", tag = "registrations",
     params(("state" = Option<RegistrationState>, Query),
            ("account" = Option<String>, Query),
            ("delivery_task_id" = Option<String>, Query),
@@ -110,7 +110,7 @@ pub async fn list(State(shared): State<Arc<Shared>>, caller: Caller, uri: Uri) -
 }
 
 /// List a registration's attempts
-#[utoipa::path(get, path = "/v1/registrations/{id}/attempts", tag = "registrations",
+#[utoipa::path(get, path = "/v1/registrations/{id}/attempts", operation_id = "listAttempts", tag = "registrations",
     params(("id" = String, Path, description = "`reg_…`")),
     responses((status = 200, description = "Every attempt", body = AttemptList),
               QueryRefused, Refused))]

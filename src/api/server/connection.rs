@@ -4,12 +4,15 @@ use std::time::Duration;
 
 use axum::Router;
 use hyper::server::conn::http1;
+use hyper::service::{Service as _, service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
 use super::listen::Stream;
+use super::seats::Seat;
 use super::stall::Impatient;
 use crate::api::problem::Problem;
 use crate::api::shared::Limits;
@@ -18,38 +21,62 @@ use crate::api::shared::Limits;
 const HEADERS_MAX: usize = 64;
 /// Of a request's head; a URL of 8 KiB and the headers above fit.
 const HEAD_BYTES_MAX: usize = 32 * 1024;
+/// For a connection that makes way to get its last answer out.
+const LEAVING_TIME_MAX: Duration = Duration::from_millis(250);
 /// For a refused client to take its answer.
 const REFUSAL_TIME_MAX: Duration = Duration::from_secs(2);
 
-/// Serves one connection until it ends, is drained, or is cut off.
+/// Serves one connection until it ends, is drained, is cut off, or makes way for another.
 pub(super) async fn serve(
     stream: Stream,
-    router: Router,
+    seat: Seat,
+    router: &Router,
     limits: Limits,
-    shutdown: CancellationToken,
-    abort: CancellationToken,
+    shutdown: &CancellationToken,
+    abort: &CancellationToken,
 ) {
     let io = TokioIo::new(Impatient::new(stream, limits.write_time_max));
+    let router = TowerToHyperService::new(router.clone());
+    let service = service_fn(|request| async {
+        seat.busy();
+        let response = router.call(request).await;
+        seat.idle();
+        response
+    });
     let connection = http1::Builder::new()
         // Without a timer hyper silently has no timeout.
         .timer(TokioTimer::new())
         .header_read_timeout(limits.header_time_max)
         .max_headers(HEADERS_MAX)
         .max_buf_size(HEAD_BYTES_MAX)
-        .serve_connection(io, TowerToHyperService::new(router));
+        .serve_connection(io, service);
     tokio::pin!(connection);
-    let ended = tokio::select! {
-        ended = connection.as_mut() => ended,
-        () = shutdown.cancelled() => {
-            connection.as_mut().graceful_shutdown();
-            tokio::select! {
-                ended = connection => ended,
-                () = abort.cancelled() => return,
+    let mut leaving = false;
+    loop {
+        let ended = tokio::select! {
+            ended = connection.as_mut() => ended,
+            () = abort.cancelled() => return,
+            () = shutdown.cancelled(), if !leaving => {
+                connection.as_mut().graceful_shutdown();
+                leaving = true;
+                continue;
             }
+            () = seat.asked_to_leave(), if !leaving => {
+                connection.as_mut().graceful_shutdown();
+                leaving = true;
+                // Its last answer may still be on its way, or a request may just have come.
+                let ended = timeout(LEAVING_TIME_MAX, connection.as_mut()).await;
+                match ended {
+                    Ok(ended) => ended,
+                    Err(_) if seat.is_busy() => continue,
+                    Err(_) => return,
+                }
+            }
+        };
+        if let Err(error) = ended {
+            tracing::debug!(%error, "a connection broke");
         }
-    };
-    if let Err(error) = ended {
-        tracing::debug!(%error, "a connection broke");
+        return;
     }
 }
 
@@ -71,5 +98,5 @@ pub(super) async fn refuse(mut stream: Stream) {
         while stream.read(&mut unread).await? > 0 {}
         std::io::Result::Ok(())
     };
-    let _ = tokio::time::timeout(REFUSAL_TIME_MAX, telling).await;
+    let _ = timeout(REFUSAL_TIME_MAX, telling).await;
 }
