@@ -22,9 +22,11 @@ pub mod source;
 // Out: callbacks.
 pub mod delivery;
 
+// Between the process and its service manager.
+pub mod service;
+
 // Around it.
 pub mod app;
 pub mod cli;
 pub mod mock_feishu;
 pub mod observability;
-pub mod service;
