@@ -1,14 +1,16 @@
 //! One lane's brain: events and `now` in, the next [`Step`] out. Pure, so that the daemon, the
 //! simulation and `outcomed replay` run the same code.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::time::Duration;
 
+use super::deadlines::Deadlines;
 use super::hold::Hold;
 use super::plan::Plan;
 use super::quota::Quota;
 use crate::clock::Steady;
 use crate::config::QuotaLimits;
+use crate::outcome::{Outcome, Reason};
 use crate::source::{AccountProblem, Observation, PollError};
 use crate::task::TaskId;
 
@@ -22,6 +24,8 @@ const LAST_LOOK_WAIT: Duration = Duration::from_secs(5);
 const LAST_LOOK_FRESH: Duration = Duration::from_millis(500);
 /// What to wait when Feishu says "quota exceeded" without saying for how long.
 const RESET_UNSAID: Duration = Duration::from_secs(10);
+/// What to wait after the store refused a reservation.
+const RESERVE_AGAIN: Duration = Duration::from_secs(1);
 
 /// What the shell does next.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -56,7 +60,7 @@ pub enum Follows {
     /// Nothing to store at once.
     Nothing,
     /// Store this outcome, then call [`Lane::forget`].
-    Settle(crate::outcome::Outcome),
+    Settle(Box<Outcome>),
 }
 
 /// A task as the lane knows it.
@@ -78,6 +82,8 @@ pub struct Watched {
 struct Task {
     watched: Watched,
     stage: Stage,
+    /// When the last look that told something was sent.
+    looked: Option<Steady>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -97,10 +103,11 @@ pub struct Lane {
     quota: Quota,
     hold: Hold,
     tasks: BTreeMap<TaskId, Task>,
-    deadlines: BTreeSet<(Steady, TaskId)>,
+    deadlines: Deadlines,
     not_found_grace: Duration,
     under_way: usize,
     reserving: bool,
+    reserve_after: Steady,
     prepared: bool,
     preparing: bool,
 }
@@ -114,10 +121,11 @@ impl Lane {
             quota: Quota::new(limits),
             hold: Hold::default(),
             tasks: BTreeMap::new(),
-            deadlines: BTreeSet::new(),
+            deadlines: Deadlines::default(),
             not_found_grace,
             under_way: 0,
             reserving: false,
+            reserve_after: Steady(i64::MIN),
             prepared: false,
             preparing: false,
         }
@@ -132,22 +140,22 @@ impl Lane {
 
     /// A task is waited for, from now on or with another deadline.
     pub fn watch(&mut self, id: TaskId, watched: Watched, now: Steady) {
-        self.deadlines.insert((watched.give_up_at, id));
         if let Some(task) = self.tasks.get_mut(&id) {
-            if task.watched.give_up_at != watched.give_up_at {
-                self.deadlines.remove(&(task.watched.give_up_at, id));
-            }
+            self.deadlines.remove(id, task.watched.give_up_at);
+            self.deadlines.insert(id, watched.give_up_at);
             task.watched.give_up_at = watched.give_up_at;
             return;
         }
+        self.deadlines.insert(id, watched.give_up_at);
         self.plan.insert(id, watched.born, watched.last_pending, now);
-        self.tasks.insert(id, Task { watched, stage: Stage::Planned });
+        let looked = watched.last_pending;
+        self.tasks.insert(id, Task { watched, stage: Stage::Planned, looked });
     }
 
     /// Nobody waits for this task any more, or its outcome is stored.
     pub fn forget(&mut self, id: TaskId) {
         if let Some(task) = self.tasks.remove(&id) {
-            self.deadlines.remove(&(task.watched.give_up_at, id));
+            self.deadlines.remove(id, task.watched.give_up_at);
             self.plan.remove(id);
         }
     }
@@ -156,8 +164,8 @@ impl Lane {
     pub fn gave_up(&mut self, id: TaskId, next: Option<Steady>, now: Steady) {
         let Some(next) = next else { return self.forget(id) };
         let Some(task) = self.tasks.get_mut(&id) else { return };
-        self.deadlines.remove(&(task.watched.give_up_at, id));
-        self.deadlines.insert((next, id));
+        self.deadlines.remove(id, task.watched.give_up_at);
+        self.deadlines.insert(id, next);
         task.watched.give_up_at = next;
         task.stage = Stage::Planned;
         self.plan.insert(id, task.watched.born, task.watched.last_pending, now);
@@ -169,9 +177,10 @@ impl Lane {
         self.quota.reserved(polls, now);
     }
 
-    /// A reservation could not be stored.
-    pub fn not_reserved(&mut self) {
+    /// Something could not be stored: no new reservation for a moment.
+    pub fn not_reserved(&mut self, now: Steady) {
         self.reserving = false;
+        self.reserve_after = now.after(RESERVE_AGAIN);
     }
 
     // ---- what the source says ----
@@ -181,6 +190,7 @@ impl Lane {
         self.preparing = false;
         match result {
             Ok(()) => self.prepared = true,
+            Err(PollError::Transient { .. }) => self.hold.unprepared(now),
             Err(error) => self.trouble(error, now),
         }
     }
@@ -207,10 +217,11 @@ impl Lane {
         let Some(task) = self.tasks.get_mut(&id) else { return Follows::Nothing };
         task.watched.polls += 1;
         task.stage = Stage::Planned;
+        task.looked = Some(sent);
         match observation {
             Observation::Settled(outcome) => {
                 task.stage = Stage::Ending;
-                Follows::Settle(outcome)
+                Follows::Settle(Box::new(outcome))
             }
             Observation::Pending { .. } => {
                 task.watched.last_pending = Some(sent);
@@ -223,7 +234,8 @@ impl Lane {
     }
 
     /// The account's settings changed: whatever held the lane may be mended.
-    pub fn retry_now(&mut self) {
+    pub fn reconfigure(&mut self, limits: QuotaLimits) {
+        self.quota.set_limits(limits);
         self.hold.clear();
         self.prepared = false;
     }
@@ -239,13 +251,13 @@ impl Lane {
             return Step::Wait { until: None };
         }
         if !self.reserving
+            && now >= self.reserve_after
             && self.plan.first().is_some()
             && let Some(polls) = self.quota.reservation_wanted()
         {
             self.reserving = true;
             return Step::Reserve { polls };
         }
-        let deadline = self.deadlines.first().map(|(at, _)| (*at).max(now));
         let poll_at = self.poll_at(now);
         if poll_at.is_some_and(|at| at <= now) {
             if self.prepared {
@@ -257,16 +269,14 @@ impl Lane {
             }
         }
         let poll_at = poll_at.filter(|_| self.prepared || !self.preparing);
-        Step::Wait {
-            until: [poll_at, self.next_deadline(now, deadline)].into_iter().flatten().min(),
-        }
+        let until = [poll_at, self.deadlines.coming(now), self.last_look_over(now)];
+        Step::Wait { until: until.into_iter().flatten().min() }
     }
 
     fn poll(&mut self, now: Steady) -> Step {
         let Some((_, id)) = self.plan.first() else { return Step::Wait { until: None } };
         self.plan.sent(id);
         self.quota.spend(now);
-        self.hold.probing(now);
         self.under_way += 1;
         if let Some(task) = self.tasks.get_mut(&id) {
             task.stage = Stage::UnderWay;
@@ -277,8 +287,11 @@ impl Lane {
     /// When the next poll may and should be sent; `None`: only an event can tell.
     fn poll_at(&mut self, now: Steady) -> Option<Steady> {
         let (worth_it_at, _) = self.plan.first()?;
-        if self.under_way >= UNDER_WAY_MAX || self.quota.permits() == 0 {
+        if self.under_way >= UNDER_WAY_MAX {
             return None;
+        }
+        if self.quota.permits() == 0 {
+            return (!self.reserving).then_some(self.reserve_after);
         }
         let held_until = self.hold.opens(self.under_way)?;
         Some(worth_it_at.max(self.quota.earliest(now)).max(held_until))
@@ -286,13 +299,10 @@ impl Lane {
 
     /// A task whose time is over and whose last look is done, or cannot be had.
     fn over(&mut self, now: Steady) -> Option<TaskId> {
-        let past: Vec<TaskId> =
-            self.deadlines.range(..=(now, TaskId(i64::MAX))).map(|(_, id)| *id).collect();
-        for id in past {
+        for id in self.deadlines.past(now) {
             let Some(task) = self.tasks.get_mut(&id) else { continue };
             let deadline = task.watched.give_up_at;
-            let looked = task.watched.last_pending.or(task.watched.not_found_since);
-            let fresh = looked.is_some_and(|at| at >= deadline.before(LAST_LOOK_FRESH));
+            let fresh = task.looked.is_some_and(|at| at >= deadline.before(LAST_LOOK_FRESH));
             match task.stage {
                 Stage::Planned if fresh || now >= deadline.after(LAST_LOOK_WAIT) => {
                     task.stage = Stage::Ending;
@@ -306,24 +316,14 @@ impl Lane {
         None
     }
 
-    /// When a deadline next needs attention, given the earliest one.
-    fn next_deadline(&self, now: Steady, earliest: Option<Steady>) -> Option<Steady> {
-        let earliest = earliest?;
-        if earliest > now {
-            return Some(earliest);
-        }
-        // Some are past: they wait for their last look, the others for their deadline.
-        let waiting = self.tasks_past(now).map(|deadline| deadline.after(LAST_LOOK_WAIT)).min();
-        let coming =
-            self.deadlines.range((now.after(Duration::from_millis(1)), TaskId(i64::MIN))..).next();
-        [waiting, coming.map(|(at, _)| *at)].into_iter().flatten().min()
-    }
-
-    fn tasks_past(&self, now: Steady) -> impl Iterator<Item = Steady> + '_ {
-        self.deadlines
-            .range(..=(now, TaskId(i64::MAX)))
-            .filter(|(_, id)| self.tasks.get(id).is_some_and(|task| task.stage == Stage::Planned))
-            .map(|(at, _)| *at)
+    /// When the first task past its deadline stops waiting for its last look.
+    fn last_look_over(&self, now: Steady) -> Option<Steady> {
+        let past = self.deadlines.past(now);
+        let planned = past.iter().filter_map(|id| self.tasks.get(id));
+        planned
+            .filter(|task| task.stage == Stage::Planned)
+            .map(|task| task.watched.give_up_at.after(LAST_LOOK_WAIT))
+            .min()
     }
 
     fn not_found(&mut self, id: TaskId, sent: Steady, now: Steady) -> Follows {
@@ -331,9 +331,7 @@ impl Lane {
         let since = *task.watched.not_found_since.get_or_insert(sent);
         if now.since(since) >= self.not_found_grace {
             task.stage = Stage::Ending;
-            return Follows::Settle(crate::outcome::Outcome::unresolved(
-                crate::outcome::Reason::TaskNotFound,
-            ));
+            return Follows::Settle(Box::new(Outcome::unresolved(Reason::TaskNotFound)));
         }
         let confirm_at = since.after(self.not_found_grace);
         let halfway = sent.after(self.not_found_grace / 4);
@@ -395,3 +393,6 @@ impl Lane {
         &self.quota
     }
 }
+
+#[cfg(test)]
+mod tests;

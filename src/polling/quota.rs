@@ -50,6 +50,11 @@ impl Quota {
         }
     }
 
+    /// From now on other limits hold.
+    pub fn set_limits(&mut self, limits: QuotaLimits) {
+        self.limits = limits;
+    }
+
     /// Counts what an earlier owner reserved, each reservation as late as it can have been spent:
     /// when the next one was made, the last one now.
     pub fn restore(&mut self, reservations: &[(Steady, u32)], now: Steady) {

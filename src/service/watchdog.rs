@@ -122,11 +122,11 @@ impl Watchdog {
 
 /// Beats for a part that answers when asked (the store's writer, by a durable ping), every
 /// [`PROBE_EVERY`], as long as it answers at all: an error is an answer, silence is a hang.
-pub async fn keep_probing(
+pub async fn keep_probing<P: Future<Output = ()>>(
     heartbeat: Heartbeat,
     clock: Arc<dyn Clock>,
     end: CancellationToken,
-    probe: impl AsyncFn(),
+    probe: impl Fn() -> P,
 ) {
     loop {
         tokio::select! {
@@ -210,7 +210,7 @@ mod tests {
         let end = CancellationToken::new();
         let hands = clock.clone();
         let answers_twice = AtomicI64::new(2);
-        let probe = async move || {
+        let probe = || async {
             if answers_twice.fetch_sub(1, Ordering::Relaxed) <= 0 {
                 std::future::pending::<()>().await;
             }

@@ -1,0 +1,140 @@
+//! The sockets: accept, bound, serve, drain.
+//!
+//! Our own loop around hyper's HTTP/1, because the usual ones bound neither the number of
+//! connections nor the time of a silent one, and know no deadline for draining.
+
+mod connection;
+mod listen;
+mod stall;
+
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Router;
+use futures_util::future::join_all;
+use tokio::sync::Semaphore;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use super::openapi;
+use super::shared::{ApiState, Limits, Shared};
+pub use listen::Listener;
+use listen::Stream;
+
+/// Out of file descriptors or memory: accepting again at once would spin.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+/// Connections over the limit that are told 503 at the same time; beyond that they are dropped.
+const REFUSALS_MAX: usize = 64;
+/// For the connections that are cut off to notice it.
+const ABORT_TIME_MAX: Duration = Duration::from_secs(1);
+
+/// How serving ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Drained {
+    /// Every request was finished.
+    Clean,
+    /// Some were cut off at the deadline.
+    Aborted {
+        /// How many connections.
+        connections: usize,
+    },
+}
+
+/// Serves the API until `shutdown` is cancelled, then finishes what was begun: long polls answer
+/// at once with what they have, and whatever is unfinished at the deadline is cut off.
+pub async fn serve(
+    listeners: Vec<Listener>,
+    state: ApiState,
+    shutdown: CancellationToken,
+) -> Drained {
+    let limits = state.limits;
+    let server = Arc::new(Server {
+        limits,
+        router: openapi::routes(Shared::new(state, shutdown.clone())),
+        places: Arc::new(Semaphore::new(limits.connections_max)),
+        refusals: Arc::new(Semaphore::new(REFUSALS_MAX)),
+        open: TaskTracker::new(),
+        shutdown: shutdown.clone(),
+        abort: CancellationToken::new(),
+    });
+    let accepting = listeners.into_iter().map(|listener| server.accept(listener));
+    join_all(accepting).await;
+    // Without a listener there is nothing to do but to wait for the end.
+    shutdown.cancelled().await;
+    server.drain().await
+}
+
+struct Server {
+    limits: Limits,
+    router: Router,
+    places: Arc<Semaphore>,
+    refusals: Arc<Semaphore>,
+    open: TaskTracker,
+    shutdown: CancellationToken,
+    abort: CancellationToken,
+}
+
+impl Server {
+    async fn accept(&self, listener: Listener) {
+        let mut failing = false;
+        loop {
+            let accepted = tokio::select! {
+                biased;
+                () = self.shutdown.cancelled() => return,
+                accepted = listener.accept() => accepted,
+            };
+            match accepted {
+                Ok(stream) => {
+                    failing = false;
+                    self.admit(stream);
+                }
+                Err(error) if is_the_peers(&error) => {}
+                Err(error) => {
+                    if !failing {
+                        tracing::error!(%error, "no connection can be accepted; trying again");
+                    }
+                    failing = true;
+                    tokio::time::sleep(ACCEPT_PAUSE).await;
+                }
+            }
+        }
+    }
+
+    fn admit(&self, stream: Stream) {
+        let Ok(place) = self.places.clone().try_acquire_owned() else {
+            if let Ok(place) = self.refusals.clone().try_acquire_owned() {
+                self.open.spawn(async move {
+                    connection::refuse(stream).await;
+                    drop(place);
+                });
+            }
+            return;
+        };
+        let (router, limits) = (self.router.clone(), self.limits);
+        let (shutdown, abort) = (self.shutdown.clone(), self.abort.clone());
+        self.open.spawn(async move {
+            connection::serve(stream, router, limits, shutdown, abort).await;
+            drop(place);
+        });
+    }
+
+    async fn drain(&self) -> Drained {
+        self.open.close();
+        if tokio::time::timeout(self.limits.drain_time_max, self.open.wait()).await.is_ok() {
+            tracing::info!("the API has finished every request");
+            return Drained::Clean;
+        }
+        let connections = self.open.len();
+        tracing::warn!(connections, "the API cut off unfinished requests at the deadline");
+        self.abort.cancel();
+        let _ = tokio::time::timeout(ABORT_TIME_MAX, self.open.wait()).await;
+        Drained::Aborted { connections }
+    }
+}
+
+/// A peer that went away between connecting and being accepted is no trouble of ours.
+fn is_the_peers(error: &io::Error) -> bool {
+    use io::ErrorKind::{ConnectionAborted, ConnectionRefused, ConnectionReset, Interrupted};
+    matches!(error.kind(), ConnectionAborted | ConnectionRefused | ConnectionReset | Interrupted)
+}
