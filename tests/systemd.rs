@@ -55,7 +55,7 @@ fn a_started_service_is_ready_and_a_stopped_one_ended_well() {
     let machine = Machine::boot();
     machine.start();
     assert_eq!(machine.readyz(), 200);
-    assert!(machine.show("StatusText").contains("tasks watched"), "{}", machine.show("StatusText"));
+    machine.until("telling what it does", || machine.show("StatusText").contains("tasks watched"));
     machine.run(&["systemctl", "stop", "outcomed.service"]);
     assert_eq!(machine.show("Result"), "success");
     assert_eq!(machine.show("ExecMainStatus"), "0");

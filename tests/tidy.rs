@@ -79,7 +79,7 @@ const ARROWS: [(&str, &[&str]); 12] = [
 const AT_HOME: [(&str, &[&str]); 5] = [
     ("rusqlite", &["src/store"]),
     ("tokio_postgres", &["src/store"]),
-    ("axum", &["src/api", "src/mock_feishu", "src/receiver", "src/console", "src/cli"]),
+    ("axum", &["src/api", "src/app", "src/mock_feishu", "src/receiver", "src/console", "src/cli"]),
     ("prometheus_client", &["src/observability"]),
     ("sd_notify", &["src/service"]),
 ];

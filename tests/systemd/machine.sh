@@ -8,6 +8,7 @@ binary=$1 repository=$2
 top=$(mktemp -d)
 root=$top/root
 nspawn=
+group=
 clean() {
   set +e
   if [ -n "$nspawn" ]; then
@@ -17,6 +18,8 @@ clean() {
     kill -KILL "$nspawn" 2>/dev/null
     wait "$nspawn" 2>/dev/null
   fi
+  # Left behind by systemd inside, deepest first.
+  [ -z "$group" ] || find "$group" -depth -type d -exec rmdir {} + 2>/dev/null
   umount "$root" 2>/dev/null || umount -l "$root"
   umount "$top/upper" 2>/dev/null || umount -l "$top/upper"
   rm -rf --one-file-system "$top"
@@ -37,11 +40,22 @@ install -D -m 644 "$repository/systemd/credentials.conf" \
 install -D -m 644 "$repository/systemd/outcomed.sysusers" "$root/usr/lib/sysusers.d/outcomed.conf"
 install -D -m 644 "$repository/systemd/outcomed.tmpfiles" "$root/usr/lib/tmpfiles.d/outcomed.conf"
 
+# A cgroup of its own: machines that share their caller's would find each other's processes in
+# `system.slice/outcomed.service`.
+cgroups=/sys/fs/cgroup
+[ ! -d "$cgroups/unified" ] || cgroups=$cgroups/unified
+group=$cgroups/outcomed-test-$$
+mkdir "$group"
+
 # The second variable is nspawn's own filter, which would hide the unit's.
-UNIFIED_CGROUP_HIERARCHY=1 SYSTEMD_SECCOMP=0 systemd-nspawn -q -D "$root" -M "outcomed-test-$$" -b \
-  --register=no --keep-unit --capability=all --private-network --resolv-conf=off --timezone=off \
-  --link-journal=no --console=pipe --bind-ro="$binary:/usr/bin/outcomed" \
-  -- --unit=basic.target >"$top/console" 2>&1 </dev/null &
+(
+  echo "$BASHPID" >"$group/cgroup.procs"
+  export UNIFIED_CGROUP_HIERARCHY=1 SYSTEMD_SECCOMP=0
+  exec systemd-nspawn -q -D "$root" -M "outcomed-test-$$" -b \
+    --register=no --keep-unit --capability=all --private-network --resolv-conf=off --timezone=off \
+    --link-journal=no --console=pipe --bind-ro="$binary:/usr/bin/outcomed" \
+    -- --unit=basic.target
+) >"$top/console" 2>&1 </dev/null &
 nspawn=$!
 
 for _ in $(seq 600); do
