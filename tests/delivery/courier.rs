@@ -142,6 +142,14 @@ async fn endless_headers_are_cut_off() {
 }
 
 #[tokio::test]
+async fn a_reply_may_have_64_header_lines_and_no_more() {
+    for (more, expected) in [(63, None), (64, Some(Class::BadReply))] {
+        let reply = answered(reply("200 OK", &"X-More: and more\r\n".repeat(more), "")).await;
+        assert_eq!(class(&reply), expected, "{more} besides the length: {reply:?}");
+    }
+}
+
+#[tokio::test]
 async fn a_gzip_bomb_is_not_inflated() {
     let mut bytes =
         b"HTTP/1.1 200 OK\r\nContent-Encoding: gzip\r\nContent-Length: 4\r\n\r\n".to_vec();
