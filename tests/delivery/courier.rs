@@ -74,17 +74,6 @@ async fn connections_are_reused() {
 }
 
 #[tokio::test]
-async fn a_connection_opened_under_one_policy_is_not_used_under_another() {
-    let mut receiver = Receiver::start(vec![ok()]).await;
-    let courier = HttpCourier::new(Vec::new());
-    assert_eq!(courier.send(parcel(&receiver.url(), LOOPBACK)).await.status, Some(200));
-    receiver.request().await;
-    let refused = courier.send(parcel(&receiver.url(), &[])).await;
-    assert_eq!(class(&refused), Some(Class::RefusedAddress));
-    assert!(receiver.request_now().is_none());
-}
-
-#[tokio::test]
 async fn a_receiver_that_never_answers_costs_the_deadline_and_no_more() {
     let (reply, took) = sent_to(vec![Act::Hang], Duration::from_millis(300)).await;
     assert_eq!((class(&reply), reply.status), (Some(Class::Timeout), None));
