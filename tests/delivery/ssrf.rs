@@ -171,6 +171,24 @@ async fn a_name_without_an_address_is_said_so() {
     assert!(reply.broken.unwrap().detail.contains("no address"));
 }
 
+struct Silent;
+
+#[async_trait]
+impl Lookup for Silent {
+    async fn addresses(&self, _host: &str) -> std::io::Result<Vec<IpAddr>> {
+        std::future::pending().await
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_name_server_that_never_answers_is_named_as_the_culprit() {
+    let courier = HttpCourier::new(Vec::new()).with_lookup(Arc::new(Silent));
+    let started = tokio::time::Instant::now();
+    let reply = courier.send(parcel("https://slow.example/", &[])).await;
+    assert_eq!(reply.broken.unwrap().to_string(), "dns: no answer within 5 s");
+    assert_eq!(started.elapsed().as_secs(), 5);
+}
+
 const INNER: &str = "ssrf::inner_send_in_this_environment";
 
 #[tokio::test(flavor = "multi_thread")]
