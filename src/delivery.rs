@@ -21,7 +21,7 @@ use tokio::sync::watch;
 use tokio::task::{JoinError, JoinSet};
 use tokio_util::sync::CancellationToken;
 
-use self::attempt::Attempting;
+use self::attempt::{Attempting, Complaints};
 use self::breaker::{CoolDown, Pulse};
 use self::dispatch::{Dispatch, Ended, Limits, Now, Step, Turned};
 use self::send::Courier;
@@ -64,7 +64,8 @@ pub struct Drained {
 /// Delivers until `shutdown`, then lets the attempts under way end for at most `drain`.
 pub async fn run(parts: Parts, shutdown: CancellationToken, drain: Duration) -> Drained {
     let Parts { outbox, mut hints, mut config, clock, metrics, courier, jitter } = parts;
-    let attempting = Attempting { outbox, courier, clock, metrics, jitter };
+    let complaints = Complaints::default();
+    let attempting = Attempting { outbox, courier, clock, metrics, jitter, complaints };
     let mut shell = Shell {
         dispatch: Dispatch::new(limits(&config.borrow())),
         attempting: Arc::new(attempting),

@@ -1,7 +1,8 @@
 //! One attempt from end to end: sign, send, judge, record.
 
+use std::collections::BTreeMap;
 use std::panic::AssertUnwindSafe;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -16,7 +17,7 @@ use super::dispatch::Ended;
 use super::retry::{Verdict, asked, judge};
 use super::send::{Class, Courier, Parcel, Reply};
 use super::sign::{Headers, sign};
-use crate::clock::{Clock, Timestamp};
+use crate::clock::{Clock, Steady, Timestamp};
 use crate::config::{Client, Config};
 use crate::observability::metrics::Metrics;
 use crate::store::{self, Attempt, Delivery, Next, Outbox, StoreError};
@@ -36,6 +37,24 @@ pub(super) struct Attempting {
     pub(super) clock: Arc<dyn Clock>,
     pub(super) metrics: Arc<Metrics>,
     pub(super) jitter: Arc<dyn Fn() -> f64 + Send + Sync>,
+    pub(super) complaints: Complaints,
+}
+
+/// What was complained about for each client, and when: a thousand deliveries that wait for the
+/// same person are one complaint a minute.
+#[derive(Default)]
+pub(super) struct Complaints(Mutex<BTreeMap<String, Steady>>);
+
+impl Complaints {
+    fn is_new(&self, client: &str, now: Steady) -> bool {
+        let mut complaints = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        complaints.retain(|_, at| now.since(*at) < UNSIGNABLE_WAIT);
+        let is_new = !complaints.contains_key(client);
+        if is_new {
+            complaints.insert(client.to_owned(), now);
+        }
+        is_new
+    }
 }
 
 impl Attempting {
@@ -96,12 +115,9 @@ impl Attempting {
 
     async fn postpone(&self, delivery: &Delivery, problem: &str, now: Timestamp) -> (Pulse, Ended) {
         let until = now.after(UNSIGNABLE_WAIT);
-        tracing::error!(
-            registration_id = delivery.registration_id,
-            client = delivery.client,
-            problem,
-            "a delivery cannot be signed"
-        );
+        if self.complaints.is_new(&delivery.client, self.clock.steady()) {
+            tracing::error!(client = delivery.client, problem, "deliveries wait unsigned");
+        }
         if let Err(error) = self.outbox.postpone(delivery, until, problem).await {
             tracing::warn!(%error, "a delivery could not be put off");
         }
@@ -263,6 +279,16 @@ mod tests {
         for failing in [408, 429, 500, 503, 599] {
             assert_eq!(status(failing), Pulse::Failing, "{failing}");
         }
+    }
+
+    #[test]
+    fn one_client_is_complained_about_once_a_minute() {
+        let complaints = Complaints::default();
+        let at = |seconds: i64| Steady(seconds * 1_000);
+        assert!(complaints.is_new("ats", at(0)));
+        assert!(!complaints.is_new("ats", at(59)));
+        assert!(complaints.is_new("other", at(59)));
+        assert!(complaints.is_new("ats", at(60)));
     }
 
     #[test]

@@ -5,14 +5,15 @@
 //! the store: what is held here is bounded by the limits below, however long the backlog.
 
 mod origin;
+mod queues;
 #[cfg(test)]
 mod tests;
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::ops::Bound::{Excluded, Unbounded};
 use std::time::Duration;
 
 use self::origin::{Origin, Place};
+use self::queues::{StoreHold, Turns, replace};
 use super::breaker::{CoolDown, Pulse, Room};
 use crate::clock::{Steady, Timestamp};
 use crate::store::Delivery;
@@ -26,10 +27,6 @@ pub const UNPROVEN_MAX: usize = UNDER_WAY_MAX / 2;
 const SCAN_EVERY: Duration = Duration::from_secs(30);
 /// How soon it is asked again when a scan's finding was the first of several.
 const SCAN_SOON: Duration = Duration::from_secs(1);
-/// The first wait after the store failed; each further one doubles it.
-const STORE_WAIT: Duration = Duration::from_millis(500);
-/// The longest wait after the store failed.
-const STORE_WAIT_MAX: Duration = Duration::from_secs(15);
 /// Origins without work whose health is remembered, at some 300 bytes each.
 const IDLE_MAX: usize = 4096;
 
@@ -122,31 +119,6 @@ pub struct Dispatch {
 const ALIVE: usize = 0;
 const UNPROVEN: usize = 1;
 
-/// Round robin over names, which survives their coming and going.
-#[derive(Debug, Default)]
-struct Turns {
-    ready: BTreeSet<String>,
-    last: String,
-}
-
-impl Turns {
-    fn next(&mut self) -> Option<String> {
-        let after = self.ready.range::<String, _>((Excluded(&self.last), Unbounded)).next();
-        let next = after.or_else(|| self.ready.first())?.clone();
-        self.last.clone_from(&next);
-        Some(next)
-    }
-}
-
-/// Leaves a store alone that has just failed.
-#[derive(Debug, Default)]
-struct StoreHold {
-    until: Option<Steady>,
-    failures: u32,
-    /// Origins that want rows meanwhile.
-    waiting: BTreeSet<String>,
-}
-
 impl Dispatch {
     /// A dispatcher that knows nothing yet: its first step is a scan.
     #[must_use]
@@ -205,13 +177,13 @@ impl Dispatch {
     /// The scan failed.
     pub fn scan_failed(&mut self, now: Now) {
         self.scanning = false;
-        self.store_failed(now);
+        self.store.failed(now.steady);
     }
 
     /// The rows of a [`Step::Fetch`] that asked for so many.
     pub fn fetched(&mut self, name: &str, rows: Vec<Delivery>, asked: u32, now: Now) {
         self.fetching -= 1;
-        self.store.failures = 0;
+        self.store.answered();
         if self.origin(name).fetched(rows, asked, now.steady) {
             let soon = now.steady.after(SCAN_SOON);
             self.scan_at = self.scan_at.map(|at| at.min(soon));
@@ -223,14 +195,8 @@ impl Dispatch {
     pub fn fetch_failed(&mut self, name: &str, now: Now) {
         self.fetching -= 1;
         self.origin(name).fetch_failed();
-        self.store_failed(now);
+        self.store.failed(now.steady);
         self.place(name, now);
-    }
-
-    fn store_failed(&mut self, now: Now) {
-        let wait = STORE_WAIT.saturating_mul(1 << self.store.failures.min(8)).min(STORE_WAIT_MAX);
-        self.store.failures += 1;
-        self.store.until = Some(now.steady.after(wait));
     }
 
     /// An attempt is over: what it says about the origin, and what the store knows now.
@@ -394,18 +360,5 @@ impl Dispatch {
         {
             self.origins.remove(&longest_idle);
         }
-    }
-}
-
-/// Moves `name` within an index.
-fn replace<T: Ord>(index: &mut BTreeSet<(T, String)>, old: Option<T>, new: Option<T>, name: &str) {
-    if old == new {
-        return;
-    }
-    if let Some(old) = old {
-        index.remove(&(old, name.to_owned()));
-    }
-    if let Some(new) = new {
-        index.insert((new, name.to_owned()));
     }
 }

@@ -1,6 +1,6 @@
 //! One attempt over the wire: what goes out, and what came back.
 
-pub mod classify;
+mod classify;
 pub mod http;
 pub mod resolve;
 

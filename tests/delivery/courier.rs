@@ -74,17 +74,6 @@ async fn connections_are_reused() {
 }
 
 #[tokio::test]
-async fn a_connection_opened_under_one_policy_is_not_used_under_another() {
-    let mut receiver = Receiver::start(vec![ok()]).await;
-    let courier = HttpCourier::new(Vec::new());
-    assert_eq!(courier.send(parcel(&receiver.url(), LOOPBACK)).await.status, Some(200));
-    receiver.request().await;
-    let refused = courier.send(parcel(&receiver.url(), &[])).await;
-    assert_eq!(class(&refused), Some(Class::RefusedAddress));
-    assert!(receiver.request_now().is_none());
-}
-
-#[tokio::test]
 async fn a_receiver_that_never_answers_costs_the_deadline_and_no_more() {
     let (reply, took) = sent_to(vec![Act::Hang], Duration::from_millis(300)).await;
     assert_eq!((class(&reply), reply.status), (Some(Class::Timeout), None));
@@ -139,6 +128,14 @@ async fn endless_headers_are_cut_off() {
     let one_line = Act::Endless(b"HTTP/1.1 200 OK\r\nX-Long: ".to_vec(), vec![b'a'; 4096]);
     let (reply, _) = sent_to(vec![one_line], Duration::from_secs(30)).await;
     assert_eq!(class(&reply), Some(Class::BadReply));
+}
+
+#[tokio::test]
+async fn a_reply_may_have_64_header_lines_and_no_more() {
+    for (more, expected) in [(63, None), (64, Some(Class::BadReply))] {
+        let reply = answered(reply("200 OK", &"X-More: and more\r\n".repeat(more), "")).await;
+        assert_eq!(class(&reply), expected, "{more} besides the length: {reply:?}");
+    }
 }
 
 #[tokio::test]

@@ -219,6 +219,17 @@ async fn twenty_hanging_origins_do_not_delay_a_healthy_one() {
 }
 
 #[tokio::test]
+async fn a_busy_origin_seldom_needs_a_new_connection() {
+    let receiver = Receiver::start(vec![ok()]).await;
+    let engine = usual();
+    let ids: Vec<String> = (0..1_000).map(|_| engine.outbox.add("ats", &receiver.url())).collect();
+    for id in &ids {
+        engine.outbox.until(id, |row| row.end == Some(Next::Delivered)).await;
+    }
+    assert!(receiver.connections() <= 100, "{} connections", receiver.connections());
+}
+
+#[tokio::test]
 async fn an_attempt_cut_off_by_shutdown_is_not_counted() {
     let mut receiver = Receiver::start(vec![Act::Hang]).await;
     let engine = Engine::start(config(&[KEY], 3), Duration::from_millis(100));

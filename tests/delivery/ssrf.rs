@@ -117,6 +117,21 @@ async fn what_is_dialled_is_what_was_judged_with_no_second_look_at_the_name() {
 }
 
 #[tokio::test]
+async fn a_connection_opened_under_one_policy_is_not_used_under_another() {
+    let mut receiver = Receiver::start(vec![ok()]).await;
+    let courier = HttpCourier::new(Vec::new()).with_lookup(Liar::new(&[&["127.0.0.1"]]));
+    let url = format!("http://shared.example:{}/", receiver.address.port());
+    assert_eq!(courier.send(parcel(&url, LOOPBACK)).await.status, Some(200));
+    receiver.request().await;
+    // Plain http to a name is not refused before its addresses are known.
+    let reply = courier.send(parcel(&url, &["10.0.0.0/8"])).await;
+    assert!(refused(&reply), "{reply:?}");
+    assert!(receiver.request_now().is_none());
+    assert_eq!(courier.send(parcel(&url, LOOPBACK)).await.status, Some(200));
+    assert_eq!(receiver.connections(), 1, "the first one's connection is still its own");
+}
+
+#[tokio::test]
 async fn a_redirect_is_not_followed_anywhere() {
     let listener = forbidden("127.0.0.1:0");
     let target = format!("Location: http://{}/\r\n", listener.local_addr().unwrap());
@@ -154,6 +169,24 @@ async fn a_name_without_an_address_is_said_so() {
     let courier = HttpCourier::new(Vec::new()).with_lookup(Liar::new(&[&[]]));
     let reply = courier.send(parcel("https://empty.example/", &[])).await;
     assert!(reply.broken.unwrap().detail.contains("no address"));
+}
+
+struct Silent;
+
+#[async_trait]
+impl Lookup for Silent {
+    async fn addresses(&self, _host: &str) -> std::io::Result<Vec<IpAddr>> {
+        std::future::pending().await
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_name_server_that_never_answers_is_named_as_the_culprit() {
+    let courier = HttpCourier::new(Vec::new()).with_lookup(Arc::new(Silent));
+    let started = tokio::time::Instant::now();
+    let reply = courier.send(parcel("https://slow.example/", &[])).await;
+    assert_eq!(reply.broken.unwrap().to_string(), "dns: no answer within 5 s");
+    assert_eq!(started.elapsed().as_secs(), 5);
 }
 
 const INNER: &str = "ssrf::inner_send_in_this_environment";

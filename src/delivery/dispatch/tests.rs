@@ -225,8 +225,12 @@ fn behind_an_open_breaker_nothing_is_attempted_but_probes() {
     world.receiver("down", 10, Pulse::Failing);
     world.add("down", "ats", 1_000, 0);
     world.run(1_000_000 + 30 * SECOND);
-    // 5 to open it, then probes 1, 2, 4, 4, … seconds apart (four fifths of the 5 s schedule).
-    assert!((11..=15).contains(&world.attempts.len()), "{}", world.attempts.len());
+    // Five to open it, then probes after cool-downs of 1, 2, 4, 4, … seconds (four fifths of the
+    // schedule's 5 s at most), each taking 10 ms.
+    let times: Vec<i64> = world.attempts.iter().map(|(at, _, _)| *at).collect();
+    let gaps: Vec<i64> = times.windows(2).map(|pair| pair[1] - pair[0]).collect();
+    assert_eq!(gaps[..8], [10, 10, 10, 10, 1_010, 2_010, 4_010, 4_010]);
+    assert_eq!(times.len(), 13);
     world.receiver("down", 10, Pulse::Alive);
     world.run(1_000_000 + 40 * SECOND);
     assert_eq!(world.finished.len(), 1_000, "and once it is back, everything goes");
