@@ -8,7 +8,8 @@ use std::path::PathBuf;
 
 use super::Exit;
 use crate::config::{Loaded, Overrides, Sources, load};
-use online::{Check, OnlineChecks, Unwired};
+use crate::source::feishu::{Deadlines, Http};
+use online::{Check, OnlineChecks, Upstreams};
 
 /// The arguments.
 #[derive(Debug, clap::Args)]
@@ -41,7 +42,15 @@ pub fn run(args: Args) -> Exit {
         say(std::io::stderr(), &format!("warning: {warning}\n"));
     }
     say(std::io::stdout(), &report::found(&loaded));
-    if args.online { check_online(&loaded, &Unwired) } else { Exit::Success }
+    if !args.online {
+        return Exit::Success;
+    }
+    // The TLS library is told once which cryptography to use.
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    match Http::new(Deadlines::default()) {
+        Ok(http) => check_online(&loaded, &Upstreams(http)),
+        Err(error) => super::fail(&format!("error: {error}"), Exit::Failure),
+    }
 }
 
 fn check_online(loaded: &Loaded, checks: &dyn OnlineChecks) -> Exit {

@@ -340,6 +340,10 @@ impl Outbox for MemoryStore {
         .await
     }
 
+    async fn postpone(&self, _: &Delivery, _until: Timestamp, _error: &str) -> Result<()> {
+        unreachable!("the API delivers nothing")
+    }
+
     async fn close_callback(&self, _client: &str, _url: &str, _now: Timestamp) -> Result<u64> {
         unreachable!("the API delivers nothing")
     }

@@ -4,6 +4,7 @@ use std::fs::File;
 use std::io::Read;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -11,7 +12,10 @@ use futures_util::StreamExt;
 use rustix::fs::{Access, access};
 use url::Url;
 
+use crate::clock::SystemClock;
 use crate::config::{Account, Config, StoreUrl};
+use crate::source::PollError;
+use crate::source::feishu::{Feishu, Http, Tickets};
 
 /// A name server that is slower than this would make every poll slow.
 const DNS_TIMEOUT: Duration = Duration::from_secs(5);
@@ -53,13 +57,23 @@ pub trait OnlineChecks: Send + Sync {
     async fn token(&self, account: &Account) -> Check;
 }
 
-/// No upstream at hand: tokens are not tried, and the report says so.
-pub struct Unwired;
+/// Asks the accounts' real upstreams.
+pub struct Upstreams(pub Http);
 
 #[async_trait]
-impl OnlineChecks for Unwired {
-    async fn token(&self, _account: &Account) -> Check {
-        Check::Skipped("this build has no upstream to ask".to_owned())
+impl OnlineChecks for Upstreams {
+    async fn token(&self, account: &Account) -> Check {
+        let clock = Arc::new(SystemClock::new());
+        let feishu = Feishu::new(account, self.0.clone(), &Tickets::new(), clock, Arc::default());
+        match feishu.check_token().await {
+            Ok(()) => Check::Ok("Feishu issued one".to_owned()),
+            Err(PollError::Account(problem)) if problem.reason == "no_app_ticket" => Check::Ok(
+                "Feishu accepts app_id and app_secret; the ticket comes to the running daemon"
+                    .to_owned(),
+            ),
+            Err(PollError::Account(problem)) => Check::failed(problem.reason, problem.message),
+            Err(error) => Check::failed(error.to_string(), "try again in a moment"),
+        }
     }
 }
 

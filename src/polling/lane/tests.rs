@@ -55,8 +55,7 @@ fn next_poll(lane: &mut Lane, mut now: Steady) -> Steady {
     }
 }
 
-const PENDING: Result<Observation, PollError> =
-    Ok(Observation::Pending { unknown_status: None });
+const PENDING: Result<Observation, PollError> = Ok(Observation::Pending { unknown_status: None });
 
 fn transient() -> PollError {
     PollError::Transient { class: TransientClass::Network, detail: "reset".into() }
