@@ -131,7 +131,7 @@ async fn a_body_that_stalls_ends_at_the_deadline() {
 async fn nobody_listening_is_a_network_error_that_says_so() {
     let upstream = Upstream::start(|_| async { json(200, TOKEN) }).await;
     let mut account = account(&upstream, internal());
-    // Port 1 of this machine: nothing has listened there since 1988.
+    // Nothing listens on this machine's port 1.
     account.base_url = "http://127.0.0.1:1".parse().unwrap();
     let clock = Arc::new(TestClock::default());
     let http = http(Duration::from_secs(5));

@@ -116,6 +116,31 @@ async fn a_token_is_renewed_ahead_of_its_end_while_polls_go_on() {
 }
 
 #[tokio::test]
+async fn a_renewal_that_fails_leaves_the_old_token_in_use_until_its_end() {
+    let renewing = Arc::new(AtomicBool::new(false));
+    let upstream = Upstream::start(move |request| {
+        let refuse = request.method == "POST" && renewing.swap(true, Ordering::SeqCst);
+        async move {
+            if refuse {
+                return json(200, r#"{"code":10014,"msg":"app secret invalid"}"#);
+            }
+            feishu(&request, "t-1")
+        }
+    })
+    .await;
+    let (source, clock) = source(&upstream);
+    prepare(&source).await.unwrap();
+    clock.advance(Duration::from_secs(97 * 60));
+    for _ in 0..5 {
+        prepare(&source).await.unwrap();
+        assert!(pending(&poll(&source).await));
+    }
+    clock.advance(Duration::from_secs(23 * 60));
+    assert_eq!(problem(prepare(&source).await).0, "bad_credentials");
+    assert!(upstream.asked(CALLS).len() <= 3, "renewals are spaced, however many polls there are");
+}
+
+#[tokio::test]
 async fn an_expired_token_is_not_sent() {
     let upstream = Upstream::start(|request| async move { feishu(&request, "t-1") }).await;
     let (source, clock) = source(&upstream);

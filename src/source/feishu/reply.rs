@@ -8,8 +8,8 @@ use crate::source::{AccountProblem, PollError, TransientClass};
 /// Longer support ids are not Feishu's and are cut (real ones have 32 to 46 characters).
 const LOG_ID_CHARS_MAX: usize = 128;
 
-/// What matters of an HTTP reply.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+/// What matters of an HTTP reply. It cannot be printed, since a token call's body is a secret.
+#[derive(Clone, Default, PartialEq, Eq)]
 pub struct Reply {
     /// The HTTP status.
     pub status: u16,
