@@ -1,5 +1,5 @@
-# `make test` and `make demo` are the two commands. Both work on a machine with Rust and Debian;
-# the tests want root (they boot a systemd of their own and run a Postgres).
+# `cargo run --release -- demo` and `make test` are the two commands. Both work on a machine with
+# Rust and Debian; the tests want root (they boot a systemd of their own and run a Postgres).
 
 .PHONY: test check demo setup package
 
@@ -7,7 +7,7 @@ test: setup
 	cargo test --no-fail-fast
 
 demo:
-	cargo run -- demo
+	cargo run --release -- demo
 
 check:
 	cargo fmt --check
