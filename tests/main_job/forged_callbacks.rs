@@ -6,7 +6,7 @@ use crate::daemon::{ATS, Stage, wanted};
 use crate::upstream::success;
 
 /// Nobody's business, or no URL.
-const FORGED: [&str; 62] = [
+const FORGED: [&str; 65] = [
     "http://example.com/hook",
     "HTTP://example.com/hook",
     "ftp://example.com/hook",
@@ -44,6 +44,9 @@ const FORGED: [&str; 62] = [
     "https://%31%32%37.0.0.1/",
     "https:/\\127.0.0.1/",
     "https:127.0.0.1",
+    "https:example.com/hook",
+    "https:///example.com/hook",
+    "https:\\\\example.com\\hook",
     "https:\\\\127.0.0.1\\",
     "https://0/",
     "https://0.0.0.0/",
@@ -92,20 +95,32 @@ async fn a_forged_callback_is_422_at_registration_and_at_a_ping() {
 #[tokio::test(flavor = "multi_thread")]
 async fn what_is_allowed_opens_nothing_beside_it() {
     let mut stage = Stage::new().await;
-    stage.home.callback_allow = r#"["http://127.0.0.1", "192.168.7.0/24"]"#;
-    let daemon = stage.home.start().await;
-    for url in [
-        "http://127.0.0.2/",
-        "http://192.168.8.1/",
-        "https://10.0.0.1/",
-        "http://[::1]/",
-        "http://example.com/",
+    for (allowed, good, bad) in [
+        (
+            r#"["http://127.0.0.1", "10.1.0.0/16"]"#,
+            "http://10.1.0.9/hook",
+            ["http://127.0.0.1/", "http://10.2.0.1/", "https://10.2.0.1/", "http://[::1]/"],
+        ),
+        (
+            r#"["hooks.example.com"]"#,
+            "https://hooks.example.com/hook",
+            [
+                "http://hooks.example.com/",
+                "https://127.0.0.1/",
+                "http://x.com/",
+                "https://10.1.0.1/",
+            ],
+        ),
     ] {
-        let body = wanted("a", url).to_string();
-        let answer = daemon.call("POST", "/v1/registrations", ATS, Some(&body)).await;
-        assert_eq!(answer.status, 422, "{url}: {answer:?}");
+        stage.home.callback_allow = allowed;
+        let daemon = stage.home.start().await;
+        for url in bad {
+            let body = wanted("a", url).to_string();
+            let answer = daemon.call("POST", "/v1/registrations", ATS, Some(&body)).await;
+            assert_eq!(answer.status, 422, "{url} with {allowed}: {answer:?}");
+        }
+        daemon.register(&wanted("a", good)).await;
     }
-    daemon.register(&wanted("a", "http://192.168.7.9/hook")).await;
 }
 
 /// Names are resolved when they are dialled: it is then that they must not lead inside.
