@@ -9,6 +9,8 @@ mod bad_inputs;
 mod daemon;
 #[path = "main_job/deliveries.rs"]
 mod deliveries;
+#[path = "main_job/demo.rs"]
+mod demo;
 #[path = "main_job/doors.rs"]
 mod doors;
 #[path = "main_job/expected.rs"]

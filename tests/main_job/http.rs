@@ -1,5 +1,6 @@
 //! The least of HTTP/1.1 that a peer can get by with: a scripted server, and one call of a client.
 
+use std::fmt::Write as _;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -60,7 +61,7 @@ pub(crate) enum Answer {
 pub(crate) fn reply(status: u16, headers: &[(&str, &str)], body: &str) -> Answer {
     let mut head = format!("HTTP/1.1 {status} Scripted\r\nContent-Length: {}\r\n", body.len());
     for (name, value) in headers {
-        head += &format!("{name}: {value}\r\n");
+        write!(head, "{name}: {value}\r\n").unwrap();
     }
     Answer::Bytes(format!("{head}\r\n{body}").into_bytes())
 }
@@ -234,11 +235,12 @@ async fn exchange(
 pub(crate) fn request(method: &str, path: &str, token: &str, body: Option<&str>) -> Vec<u8> {
     let mut text = format!("{method} {path} HTTP/1.1\r\nHost: outcomed\r\nConnection: close\r\n");
     if !token.is_empty() {
-        text += &format!("Authorization: Bearer {token}\r\n");
+        write!(text, "Authorization: Bearer {token}\r\n").unwrap();
     }
     if let Some(body) = body {
         let length = body.len();
-        text += &format!("Content-Type: application/json\r\nContent-Length: {length}\r\n");
+        let media = "application/json";
+        write!(text, "Content-Type: {media}\r\nContent-Length: {length}\r\n").unwrap();
     }
     format!("{text}\r\n{}", body.unwrap_or_default()).into_bytes()
 }

@@ -8,7 +8,7 @@ use serde_json::json;
 use crate::daemon::{ATS, SECRET, Stage, wanted};
 use crate::expected::{assert_says, succeeded};
 use crate::http::{Answer, reply};
-use crate::receiver::{Receiver, silence};
+use crate::receiver::{Callback, Receiver, silence};
 use crate::upstream::{Say, error, ids, success};
 
 #[tokio::test(flavor = "multi_thread")]
@@ -54,7 +54,7 @@ async fn whatever_was_acknowledged_is_told_through_kill_9() {
     assert!(acknowledged.len() > 40, "only {} were acknowledged", acknowledged.len());
     let all = acknowledged.clone();
     let told = receiver.until("every acknowledged one", move |callbacks| {
-        let told: BTreeSet<String> = callbacks.iter().map(|callback| callback.task()).collect();
+        let told: BTreeSet<String> = callbacks.iter().map(Callback::task).collect();
         told.is_superset(&all)
     });
     for callback in told.await {
