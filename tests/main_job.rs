@@ -5,6 +5,8 @@
 
 #[path = "main_job/bad_inputs.rs"]
 mod bad_inputs;
+#[path = "main_job/clients.rs"]
+mod clients;
 #[path = "main_job/daemon.rs"]
 mod daemon;
 #[path = "main_job/deliveries.rs"]

@@ -5,7 +5,7 @@ use std::time::Duration;
 use serde_json::{Value, json};
 use tokio::time::Instant;
 
-use crate::daemon::{Stage, wanted};
+use crate::daemon::{Stage, until, wanted};
 use crate::expected::{assert_says, succeeded};
 use crate::http::{Answer, reply};
 use crate::receiver::silence;
@@ -127,4 +127,22 @@ async fn a_stranger_who_spends_the_quota_is_waited_for() {
     let waited = polls[1].at - polls[0].at;
     assert!(waited >= Duration::from_secs(3), "the reset said 3 s, it waited {waited:?}");
     assert!(waited < Duration::from_secs(6), "{waited:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_token_call_that_fails_for_a_moment_is_made_again_and_suspends_nothing() {
+    let stage = Stage::new().await;
+    let (upstream, receiver) = (&stage.upstream, &stage.receiver);
+    upstream.script("t", [success()]);
+    let faults =
+        [edge(502, "<html>"), error(200, 2_200), Say::Else(Answer::Reset), error(500, 1_500)];
+    upstream.state().token_faults.extend(faults);
+    let daemon = stage.home.start().await;
+    daemon.register(&wanted("t", &receiver.url("/"))).await;
+    let watching = async || (upstream.state().token_calls.len() >= 2).then_some(());
+    until("a second token call", watching, || daemon.log()).await;
+    assert_eq!(daemon.get("/v1/accounts").await["items"][0]["state"], "ok");
+    receiver.distinct(1).await;
+    assert_eq!(upstream.state().token_calls.len(), 5, "one for each fault, and the good one");
+    upstream.assert_polite();
 }

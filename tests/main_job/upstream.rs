@@ -86,6 +86,8 @@ pub(crate) struct State {
     /// Token calls so far, as (Content-Type, body).
     pub(crate) token_calls: Vec<(Option<String>, Value)>,
     pub(crate) polls: Vec<Poll>,
+    /// What the next token calls get instead of a token.
+    pub(crate) token_faults: VecDeque<Say>,
     /// Requests for nothing that exists.
     pub(crate) lost: usize,
     /// What it says to every poll, whatever the task.
@@ -198,6 +200,9 @@ impl State {
         let body: Value = serde_json::from_slice(&request.body).unwrap();
         let content_type = request.header("content-type").map(str::to_owned);
         self.token_calls.push((content_type, body.clone()));
+        if let Some(fault) = self.token_faults.pop_front() {
+            return spoken(fault, "20261122FFFFFF");
+        }
         let answer = if body["app_id"] != APP_ID {
             json!({"code": 10003, "msg": "invalid param"})
         } else if body["app_secret"] != self.secret.as_str() {
