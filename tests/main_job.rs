@@ -37,6 +37,8 @@ mod receiver;
 mod slow_peers;
 #[path = "main_job/stopping.rs"]
 mod stopping;
+#[path = "main_job/store_app.rs"]
+mod store_app;
 #[path = "main_job/suspensions.rs"]
 mod suspensions;
 #[path = "main_job/upstream.rs"]

@@ -27,6 +27,8 @@ pub(crate) struct Home {
     pub(crate) store: PathBuf,
     pub(crate) listen: String,
     pub(crate) base_url: String,
+    /// More of the account: a store app's part.
+    pub(crate) account: String,
     pub(crate) polling: String,
     pub(crate) delivery: String,
     pub(crate) signing_secrets: Vec<&'static str>,
@@ -43,6 +45,7 @@ impl Home {
             dir,
             listen: "127.0.0.1:0".into(),
             base_url: format!("http://{upstream}"),
+            account: String::new(),
             polling: "not_found_grace = \"1s\"\ngive_up_after = \"5m\"".into(),
             delivery: "timeout = \"2s\"\nretry_delays = [\"300ms\", \"300ms\", \"300ms\"]".into(),
             signing_secrets: vec![SECRET],
@@ -80,6 +83,7 @@ name = "default"
 app_id = "{APP_ID}"
 app_secret = "file:{secret}"
 base_url = "{base_url}"
+{account}
 [[clients]]
 name = "ats"
 token = "{ATS}"
@@ -102,6 +106,7 @@ level = "info"
             store = self.store.display(),
             secret = self.path("app-secret").display(),
             base_url = self.base_url,
+            account = self.account,
             secrets = self.signing_secrets,
             allow = self.callback_allow,
             polling = self.polling,
