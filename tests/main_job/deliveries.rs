@@ -192,3 +192,23 @@ async fn a_reload_brings_new_clients_and_new_secrets() {
     let list = daemon.call("GET", "/v1/registrations", token, None).await.json();
     assert_eq!(list["items"].as_array().unwrap().len(), 1, "{list}");
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_talkative_receiver_is_believed_and_one_that_never_ends_is_not() {
+    let (stage, daemon) = stage(|callback| {
+        let talk = "x".repeat(8 << 20);
+        match callback.request.target.as_str() {
+            "/talkative" => reply(200, &[], &talk),
+            // A head and a little of the body, and then nothing.
+            _ => Answer::Stall(b"HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\nhalf".to_vec()),
+        }
+    })
+    .await;
+    let talkative = daemon.register(&wanted("d0", &stage.receiver.url("/talkative"))).await;
+    let endless = daemon.register(&wanted("d1", &stage.receiver.url("/endless"))).await;
+    daemon.until_state(id(&talkative), "delivered").await;
+    let said = attempts(&daemon, id(&talkative)).await[0]["reply_excerpt"].clone();
+    assert!(said.as_str().unwrap().len() <= 65_536, "the whole reply was kept");
+    let ended = daemon.until_state(id(&endless), "undeliverable").await;
+    assert_eq!(ended["delivery"]["attempts"], 4, "{ended}");
+}

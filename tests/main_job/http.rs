@@ -49,6 +49,8 @@ pub(crate) enum Answer {
     Bytes(Vec<u8>),
     /// These bytes, and no more of the connection.
     Cut(Vec<u8>),
+    /// These bytes, and then nothing, for ever.
+    Stall(Vec<u8>),
     /// A TCP reset.
     Reset,
     /// Nothing, for ever.
@@ -95,6 +97,10 @@ async fn connection(mut stream: TcpStream, handler: Handler) {
             Answer::Cut(bytes) => {
                 let _ = stream.write_all(&bytes).await;
                 return;
+            }
+            Answer::Stall(bytes) => {
+                let _ = stream.write_all(&bytes).await;
+                return std::future::pending().await;
             }
             Answer::Reset => return stream.set_zero_linger().unwrap(),
             Answer::Hang => return std::future::pending().await,

@@ -146,3 +146,22 @@ async fn a_token_call_that_fails_for_a_moment_is_made_again_and_suspends_nothing
     assert_eq!(upstream.state().token_calls.len(), 5, "one for each fault, and the good one");
     upstream.assert_polite();
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn polls_that_hang_hold_up_no_other_task() {
+    let stage = Stage::new().await;
+    let (upstream, receiver) = (&stage.upstream, &stage.receiver);
+    for number in 0..10 {
+        upstream.script(&format!("h{number}"), [Say::Else(Answer::Hang), success()]);
+        upstream.script_after(Duration::from_secs(1), &format!("g{number}"), [success()]);
+    }
+    let daemon = stage.home.start().await;
+    let both = |n| [format!("h{n}"), format!("g{n}")].map(|task| wanted(&task, &receiver.url("/")));
+    daemon.register_all((0..10).flat_map(both).collect()).await;
+    let begun = Instant::now();
+    let first = receiver.distinct(10).await;
+    assert!(begun.elapsed() < Duration::from_secs(6), "{:?}", begun.elapsed());
+    assert!(first.iter().all(|callback| callback.task().starts_with('g')));
+    receiver.distinct(20).await;
+    upstream.assert_polite();
+}
