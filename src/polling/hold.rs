@@ -7,7 +7,8 @@ use crate::clock::Steady;
 use crate::source::AccountProblem;
 
 const SUSPENDED_FIRST: Duration = Duration::from_secs(5);
-const SUSPENDED_MAX: Duration = Duration::from_secs(300);
+/// One look a minute costs nothing, and whoever has mended the account is watching.
+const SUSPENDED_MAX: Duration = Duration::from_secs(60);
 /// Failures in a row before the lane slows down: single ones are the network's everyday life.
 const FAILURES_FREE: u32 = 5;
 const FAILING_FIRST: Duration = Duration::from_secs(1);
