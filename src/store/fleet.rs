@@ -123,7 +123,8 @@ fn owner(members: &[MemberId], lane: &LaneName) -> Option<MemberId> {
     members.iter().copied().max_by_key(|member| (weight(*member, lane), *member))
 }
 
-/// The same in every version and on every machine: FNV-1a, its bits mixed by SplitMix64's end.
+/// The same in every version and on every machine: FNV-1a, with its bits mixed by the end of
+/// `SplitMix64`.
 fn weight(member: MemberId, lane: &LaneName) -> u64 {
     let parts = [member.0.as_bytes(), lane.account.as_bytes(), &[0], lane.kind.name().as_bytes()];
     let fnv = parts.into_iter().flatten().fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {

@@ -304,7 +304,9 @@ impl Fleet for Postgres {
     async fn claim(&self, member: &Member, lane: &LaneName) -> Result<Option<Claimed>> {
         let mut due = Vec::new();
         let claimed = on_session!(self.sessions, |db| members::claim(&db, member, lane, &mut due))?;
-        due.into_iter().for_each(|hint| self.hints.tell_here(hint));
+        for hint in due {
+            self.hints.tell_here(hint);
+        }
         Ok(claimed)
     }
 

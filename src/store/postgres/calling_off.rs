@@ -9,7 +9,7 @@ use crate::store::Hint;
 use crate::task::Registration;
 
 /// Registrations closed in one transaction: bounds how long their lanes are locked.
-const CLOSED_AT_ONCE: i64 = 500;
+const CLOSED_AT_ONCE: u32 = 500;
 
 /// Locks the registration's lane; a version given out for nothing does no harm.
 const TOUCH: &str = "
@@ -88,7 +88,7 @@ pub(super) async fn close_some(
     hints: &mut Vec<Hint>,
 ) -> Tried<(u64, bool)> {
     hints.clear();
-    let open = db.query(OPEN, &[&client, &url, &CLOSED_AT_ONCE]).await?;
+    let open = db.query(OPEN, &[&client, &url, &i64::from(CLOSED_AT_ONCE)]).await?;
     if open.is_empty() {
         return Ok((0, false));
     }
@@ -109,5 +109,5 @@ pub(super) async fn close_some(
         hints.push(Hint::Watch(lane(row, 1, 2)?));
         hints.push(Hint::Outcome { registration_id: get(row, 0)? });
     }
-    Ok((closed.len() as u64, open.len() as i64 == CLOSED_AT_ONCE))
+    Ok((closed.len() as u64, open.len() == CLOSED_AT_ONCE as usize))
 }

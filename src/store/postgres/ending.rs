@@ -185,7 +185,7 @@ impl Told {
             let ended = Ended::new(named, ending, outcome.clone());
             let report = ended.report(Timestamp(get(row, 6)?));
             let id: String = get(row, 4)?;
-            told.bodies.push(outcome::body(&id, &report, &*raw(get(row, 7)?)?));
+            told.bodies.push(outcome::body(&id, &report, &raw(get(row, 7)?)?));
             told.ids.push(id);
             told.clients.push(get(row, 5)?);
         }

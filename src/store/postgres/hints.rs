@@ -185,7 +185,7 @@ impl OnTheWire {
             let end = loop {
                 match messages.next().await {
                     Some(Ok(AsyncMessage::Notification(note))) => {
-                        receive(&here, me, note.payload())
+                        receive(&here, me, note.payload());
                     }
                     Some(Ok(_)) => {}
                     Some(Err(error)) => break Some(error),
@@ -217,9 +217,9 @@ impl OnTheWire {
                 }
             }
             for payload in payloads(self.me, batch) {
-                let sent = async { client.execute(&send, &[&CHANNEL, &payload]).await };
-                match tokio::time::timeout(SEND_MAX, sent).await {
-                    Ok(sent) => drop(sent?),
+                let sending = async { client.execute(&send, &[&CHANNEL, &payload]).await };
+                match tokio::time::timeout(SEND_MAX, sending).await {
+                    Ok(done) => drop(done?),
                     Err(_) => break,
                 }
             }

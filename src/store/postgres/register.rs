@@ -173,7 +173,7 @@ struct Answers<'a> {
 }
 
 enum Answer {
-    Done(Registered),
+    Done(Box<Registered>),
     /// Whatever the request at this place of the batch came to.
     Same(usize),
     /// What became of the late one of this number.
@@ -187,9 +187,9 @@ impl<'a> Answers<'a> {
         let place = self.given.len();
         let first = *self.first.entry(key).or_insert(place);
         let answer = if get::<Option<&str>>(row, 0)?.is_some() {
-            Answer::Done(Registered::Existing(registration(row)?))
+            Answer::Done(Box::new(Registered::Existing(registration(row)?)))
         } else if get(row, WIDTH + 2)? {
-            Answer::Done(Registered::New(fresh(new)?))
+            Answer::Done(Box::new(Registered::New(fresh(new)?)))
         } else if first < place {
             Answer::Same(first)
         } else if let Some(ended) = Ended::of_settled(row, task, WIDTH + 3, new.task.clone())? {
@@ -213,10 +213,10 @@ impl<'a> Answers<'a> {
                 }
                 Answer::Late(late) => Registered::New(self.over[late].registration()?),
                 Answer::Done(registered) => {
-                    if let Registered::New(new) = &registered {
+                    if let Registered::New(new) = &*registered {
                         lanes.insert(new.task.lane());
                     }
-                    registered
+                    *registered
                 }
             };
             done.push(registered);

@@ -178,7 +178,7 @@ impl Session {
     pub(super) async fn judge<T>(
         mut self,
         tried: std::result::Result<Tried<T>, Elapsed>,
-        tries: u32,
+        count: u32,
     ) -> Option<Result<T>> {
         let failure = match tried {
             Ok(Ok(answer)) => {
@@ -195,14 +195,14 @@ impl Session {
             // Whatever state such a connection is in, it is not used again.
             Failure::Db(error) => return Some(Err(StoreError::Unavailable(explain(&error)))),
         };
-        let again = matches!(told, StoreError::Unavailable(_)) && tries < TRIES;
+        let again = matches!(told, StoreError::Unavailable(_)) && count < TRIES;
         if let Ok(Ok(())) = tokio::time::timeout(ROLLBACK_MAX, self.say("ROLLBACK")).await {
             drop(self.object.take());
         }
         if !again {
             return Some(Err(told));
         }
-        let wait = rand::random_range(0..=TRY_AGAIN_MAX_MS * u64::from(tries));
+        let wait = rand::random_range(0..=TRY_AGAIN_MAX_MS * u64::from(count));
         tokio::time::sleep(Duration::from_millis(wait)).await;
         None
     }
