@@ -1,1 +1,168 @@
-//! x
+//! Claims about a database that goes away and comes back.
+
+use std::collections::BTreeSet;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+use outcomed::clock::Timestamp;
+use outcomed::store::fleet::Fleet;
+use outcomed::store::postgres::Postgres;
+use outcomed::store::{Checkpoint, Hint, Lanes, Outbox, Registry, Store, StoreError};
+use tokio::io::copy_bidirectional;
+use tokio::net::{TcpListener, TcpStream};
+
+use super::fixture::{Database, SOON, database, ending, hinted, lane, new, success};
+use crate::postgres_cluster::Cluster;
+
+fn is_away<T>(result: Result<T, StoreError>) -> bool {
+    matches!(result, Err(StoreError::Unavailable(_)))
+}
+
+/// Registers without pause, and remembers what was acknowledged.
+#[derive(Default)]
+struct Writers {
+    acknowledged: Mutex<BTreeSet<String>>,
+    refused: AtomicU64,
+    stop: AtomicBool,
+}
+
+impl Writers {
+    async fn write(self: Arc<Self>, store: Arc<Postgres>, writer: usize) {
+        for n in 0.. {
+            if self.stop.load(Ordering::SeqCst) {
+                return;
+            }
+            let id = format!("{writer}_{n}");
+            match store.register(vec![new(&id, "ats", "one", &id)]).await {
+                Ok(_) => drop(self.acknowledged.lock().unwrap().insert(format!("reg_{id}"))),
+                Err(StoreError::Unavailable(_)) => {
+                    self.refused.fetch_add(1, Ordering::SeqCst);
+                    tokio::time::sleep(Duration::from_millis(20)).await;
+                }
+                Err(error) => panic!("{error}"),
+            }
+        }
+    }
+
+    fn count(&self) -> usize {
+        self.acknowledged.lock().unwrap().len()
+    }
+
+    async fn until(&self, what: impl Fn(&Self) -> bool) {
+        let waiting = async {
+            while !what(self) {
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+        };
+        tokio::time::timeout(SOON, waiting).await.expect("it happens");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_crash_of_postgres_loses_nothing_acknowledged_and_every_verb_recovers_by_itself() {
+    let cluster: &'static Cluster = Box::leak(Box::new(Cluster::start()));
+    let db = Database { cluster, url: cluster.database() };
+    let a = db.daemon("a").await;
+    let lease = a.claim("settling").await.unwrap().lane.lease;
+    let task = a.watch(&lease, "settling", "t1").await;
+    let b = Arc::new(db.open().await);
+    let writers = Arc::new(Writers::default());
+    let tasks: Vec<_> =
+        (0..4).map(|n| tokio::spawn(Arc::clone(&writers).write(Arc::clone(&b), n))).collect();
+    writers.until(|w| w.count() >= 200).await;
+
+    tokio::task::block_in_place(|| cluster.kill());
+    writers.until(|w| w.refused.load(Ordering::SeqCst) >= 20).await;
+    assert!(is_away(a.store.find("reg_t1").await));
+    assert!(is_away(a.store.lanes().await));
+    assert!(is_away(a.store.changes(&lease, 0, 9).await));
+    assert!(is_away(a.store.checkpoint(&lease, Checkpoint::default()).await));
+    assert!(is_away(a.store.settle(&lease, ending(task), success()).await));
+    assert!(is_away(a.store.due("https://ats.example:443", Timestamp(9_000), 9).await));
+    assert!(is_away(a.store.beat(&a.me, &[lease]).await));
+    assert!(is_away(a.store.ping(Timestamp(1)).await));
+
+    let before = writers.count();
+    tokio::task::block_in_place(|| cluster.restart());
+    let back = Instant::now();
+    writers.until(|w| w.count() > before).await;
+    assert!(back.elapsed() < Duration::from_secs(5), "{:?}", back.elapsed());
+    writers.until(|w| w.count() >= before + 200).await;
+    writers.stop.store(true, Ordering::SeqCst);
+    for task in tasks {
+        task.await.unwrap();
+    }
+    let stored = db.sql("SELECT string_agg(id, ' ') FROM registration");
+    let stored: BTreeSet<&str> = stored.split(' ').collect();
+    let acknowledged = writers.acknowledged.lock().unwrap().clone();
+    let lost: Vec<_> = acknowledged.iter().filter(|id| !stored.contains(id.as_str())).collect();
+    assert!(lost.is_empty(), "{lost:?} of {}", acknowledged.len());
+
+    // The lane is still its owner's, and hints find their way again.
+    assert_eq!(a.store.beat(&a.me, &[lease]).await.unwrap().lost, []);
+    a.store.settle(&lease, ending(task), success()).await.unwrap();
+    let mut hints = b.hints();
+    let tries = async {
+        for n in 0.. {
+            let id = format!("late_{n}");
+            a.store.register(vec![new(&id, "ats", &id, &id)]).await.unwrap();
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+    };
+    let late = |hint: &Hint| matches!(hint, Hint::Watch(lane) if lane.account.starts_with("late"));
+    tokio::select! {
+        () = tries => {}
+        () = hinted(&mut hints, late) => {}
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_row_locked_by_a_stranger_is_not_waited_for_for_ever() {
+    let db = database();
+    let store = db.open().await;
+    store.take(&lane("one"), Timestamp(0)).await.unwrap();
+    let (stranger, connection) =
+        tokio_postgres::connect(&db.url, tokio_postgres::NoTls).await.unwrap();
+    tokio::spawn(connection);
+    stranger.batch_execute("BEGIN; SELECT 1 FROM lane FOR UPDATE").await.unwrap();
+    let started = Instant::now();
+    assert!(is_away(store.register(vec![new("1", "ats", "one", "t1")]).await));
+    assert!(started.elapsed() < Duration::from_secs(5), "{:?}", started.elapsed());
+    stranger.batch_execute("ROLLBACK").await.unwrap();
+    store.register(vec![new("1", "ats", "one", "t1")]).await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_database_that_falls_silent_is_unavailable_within_the_deadline() {
+    let db = database();
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let port = listener.local_addr().unwrap().port();
+    let cut = Arc::new(tokio::sync::watch::Sender::new(false));
+    let (closing, to) = (Arc::clone(&cut), db.cluster.port);
+    tokio::spawn(async move {
+        loop {
+            let (mut near, _) = listener.accept().await.unwrap();
+            let mut cut = closing.subscribe();
+            tokio::spawn(async move {
+                let mut far = TcpStream::connect(("127.0.0.1", to)).await.unwrap();
+                tokio::select! {
+                    _ = copy_bidirectional(&mut near, &mut far) => {}
+                    // Cut, not closed: nobody hears anything, as when a cable is pulled.
+                    () = async { drop(cut.wait_for(|cut| *cut).await) } => {
+                        std::future::pending::<()>().await;
+                    }
+                }
+            });
+        }
+    });
+    let through = db.url.replace(&db.cluster.port.to_string(), &port.to_string());
+    let store = Postgres::open(&through).await.unwrap();
+    store.ping(Timestamp(1)).await.unwrap();
+    cut.send_replace(true);
+    let started = Instant::now();
+    assert!(is_away(store.ping(Timestamp(2)).await));
+    assert!(started.elapsed() < Duration::from_secs(17), "{:?}", started.elapsed());
+    cut.send_replace(false);
+    store.ping(Timestamp(3)).await.unwrap();
+}

@@ -101,9 +101,12 @@ impl Cluster {
         let id = postmaster.lines().next().unwrap();
         assert_eq!(id, server.id.to_string());
         let children = std::fs::read_to_string(format!("/proc/{id}/task/{id}/children")).unwrap();
-        let mut kill = Command::new("kill");
-        kill.args(["-9", id]).args(children.split_whitespace());
-        assert!(kill.status().unwrap().success());
+        let all: Vec<&str> = std::iter::once(id).chain(children.split_whitespace()).collect();
+        // Some may have ended by themselves a moment ago.
+        let _ = Command::new("kill").arg("-9").args(&all).stderr(Stdio::null()).status();
+        while all.iter().any(|id| runs(id)) {
+            std::thread::sleep(Duration::from_millis(5));
+        }
         server.end();
         // What a machine that crashed would not have either.
         let _ = std::fs::remove_file(self.directory.join("data/postmaster.pid"));
@@ -121,6 +124,17 @@ impl Cluster {
         let name = url.rsplit('/').next().unwrap();
         let socket = self.directory.display().to_string().replace('/', "%2F");
         format!("postgres://postgres@{socket}:{}/{name}", self.port)
+    }
+
+    /// Writes a file that only the server may read, and returns its path.
+    pub fn write(&self, name: &str, contents: &str) -> PathBuf {
+        let path = self.directory.join(name);
+        std::fs::write(&path, contents).unwrap();
+        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o600)).unwrap();
+        if root() {
+            std::os::unix::fs::chown(&path, Some(NOBODY), Some(NOBODY)).unwrap();
+        }
+        path
     }
 
     /// Runs SQL and returns what it prints, unadorned.
@@ -175,6 +189,12 @@ impl Server {
             let _ = input.flush();
         }
     }
+}
+
+/// Whether a process runs: a zombie does not.
+fn runs(id: &str) -> bool {
+    let stat = std::fs::read_to_string(format!("/proc/{id}/stat")).unwrap_or_default();
+    stat.rsplit_once(')').is_some_and(|(_, rest)| !rest.trim_start().starts_with('Z'))
 }
 
 /// A fresh directory that the server's user may write, in memory where there is room for it.
