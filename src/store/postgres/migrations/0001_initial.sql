@@ -48,7 +48,7 @@ CREATE TABLE task (
     UNIQUE (lane, website_id, delivery_task_id)
 );
 CREATE INDEX task_changed ON task (lane, version);
-CREATE INDEX task_watched ON task (lane) WHERE watched;
+CREATE INDEX task_watched ON task (lane, version) WHERE watched;
 CREATE INDEX task_named ON task (delivery_task_id);
 
 -- A registration: who waits for a task, and how telling them goes. A delivery is due because its
@@ -79,6 +79,7 @@ CREATE TABLE registration (
 );
 CREATE UNIQUE INDEX registration_once ON registration (task, client, callback_url)
     WHERE state <> 'cancelled';
+CREATE INDEX registration_of_task ON registration (task); -- for forgetting tasks: the one above leaves some out
 CREATE INDEX registration_due ON registration (callback_origin, lane, next_attempt_at, id)
     WHERE state = 'delivering';
 CREATE INDEX registration_work ON registration (lane, callback_origin)
