@@ -97,7 +97,8 @@ pub trait Fleet: Send + Sync {
     /// Gives a lane up, for another to claim at once. Nothing is written under this lease any more.
     async fn release(&self, lease: &Lease) -> Result<()>;
 
-    /// Gives up whatever the member still holds, and goes.
+    /// Gives up whatever the member still holds, and goes. It must not beat any more: that would
+    /// make it a member again.
     async fn leave(&self, member: &Member) -> Result<()>;
 
     /// Every lane with a registration that is watching or delivering, by name.

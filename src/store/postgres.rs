@@ -55,7 +55,9 @@ pub enum OpenError {
     #[error(transparent)]
     Url(#[from] UrlError),
     /// The database is there, and refuses.
-    #[error("cannot open the store: {0}; check the user, the password and the database's name")]
+    #[error(
+        "cannot open the store: {0}; check the user, password, database and sslrootcert in `store.url`"
+    )]
     Refused(String),
     /// The database did not answer in time.
     #[error("cannot open the store: {0}")]

@@ -145,7 +145,6 @@ async fn every_hot_statement_uses_indexes_at_200_000_rows() {
     assert!(whole < 10 * 212, "{whole} blocks to read a lane of 212 watched tasks");
     let most = table.split('|').next().unwrap();
     assert!(most.parse::<u32>().unwrap() <= BLOCKS_MAX, "blocks|calls|statement\n{table}");
-    println!("blocks|calls|statement\n{table}");
 
     // What scans walk grows with lanes and origins that have work, not with rows.
     db.forget_statements();

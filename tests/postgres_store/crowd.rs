@@ -74,8 +74,12 @@ async fn writers_of_every_kind_on_the_same_rows_wait_in_no_circle() {
             outcomed::store::Store::prune(&stores[2], Timestamp(90_000), 3),
         );
         settled.into_iter().for_each(Result::unwrap);
-        cancelled.into_iter().for_each(|done| drop(done.unwrap()));
-        registered.into_iter().for_each(|done| drop(done.unwrap()));
+        for cancelled in cancelled {
+            cancelled.unwrap();
+        }
+        for registered in registered {
+            registered.unwrap();
+        }
         closed.unwrap();
         pruned.unwrap();
     }

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use outcomed::clock::Timestamp;
 use outcomed::store::fleet::Fleet;
@@ -11,10 +11,12 @@ use outcomed::store::postgres::Postgres;
 use outcomed::store::{Checkpoint, Hint, Lanes, Outbox, Registry, Store, StoreError};
 use tokio::io::copy_bidirectional;
 use tokio::net::{TcpListener, TcpStream};
+use tokio::time::Instant;
 
 use super::fixture::{Database, SOON, database, ending, hinted, lane, new, success};
 use crate::postgres_cluster::Cluster;
 
+#[expect(clippy::needless_pass_by_value, reason = "a verb's answer, judged where it is given")]
 fn is_away<T>(result: Result<T, StoreError>) -> bool {
     matches!(result, Err(StoreError::Unavailable(_)))
 }
@@ -133,36 +135,83 @@ async fn a_row_locked_by_a_stranger_is_not_waited_for_for_ever() {
     store.register(vec![new("1", "ats", "one", "t1")]).await.unwrap();
 }
 
+/// A way to the database that can be cut: nobody hears anything then, as when a cable is pulled.
+struct Cable {
+    url: String,
+    cut: tokio::sync::watch::Sender<bool>,
+}
+
+impl Cable {
+    async fn to(db: &Database) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let port = listener.local_addr().unwrap().port();
+        let cut = tokio::sync::watch::Sender::new(false);
+        let (closing, to) = (cut.clone(), db.cluster.port);
+        tokio::spawn(async move {
+            loop {
+                let (mut near, _) = listener.accept().await.unwrap();
+                let mut cut = closing.subscribe();
+                tokio::spawn(async move {
+                    let mut far = TcpStream::connect(("127.0.0.1", to)).await.unwrap();
+                    tokio::select! {
+                        _ = copy_bidirectional(&mut near, &mut far) => {}
+                        () = async { drop(cut.wait_for(|cut| *cut).await) } => {
+                            std::future::pending::<()>().await;
+                        }
+                    }
+                });
+            }
+        });
+        let url = db.url.replace(&to.to_string(), &port.to_string());
+        Self { url, cut }
+    }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_database_that_falls_silent_is_unavailable_within_the_deadline() {
     let db = database();
-    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let port = listener.local_addr().unwrap().port();
-    let cut = Arc::new(tokio::sync::watch::Sender::new(false));
-    let (closing, to) = (Arc::clone(&cut), db.cluster.port);
-    tokio::spawn(async move {
-        loop {
-            let (mut near, _) = listener.accept().await.unwrap();
-            let mut cut = closing.subscribe();
-            tokio::spawn(async move {
-                let mut far = TcpStream::connect(("127.0.0.1", to)).await.unwrap();
-                tokio::select! {
-                    _ = copy_bidirectional(&mut near, &mut far) => {}
-                    // Cut, not closed: nobody hears anything, as when a cable is pulled.
-                    () = async { drop(cut.wait_for(|cut| *cut).await) } => {
-                        std::future::pending::<()>().await;
-                    }
-                }
-            });
-        }
-    });
-    let through = db.url.replace(&db.cluster.port.to_string(), &port.to_string());
-    let store = Postgres::open(&through).await.unwrap();
+    let cable = Cable::to(&db).await;
+    let store = Postgres::open(&cable.url).await.unwrap();
     store.ping(Timestamp(1)).await.unwrap();
-    cut.send_replace(true);
+    cable.cut.send_replace(true);
     let started = Instant::now();
     assert!(is_away(store.ping(Timestamp(2)).await));
     assert!(started.elapsed() < Duration::from_secs(17), "{:?}", started.elapsed());
-    cut.send_replace(false);
+    cable.cut.send_replace(false);
     store.ping(Timestamp(3)).await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_daemon_cut_off_in_mid_transaction_blocks_a_takeover_for_two_seconds_at_most() {
+    let db = database();
+    let cable = Cable::to(&db).await;
+    let (cut_off, b) = (Arc::new(Postgres::open(&cable.url).await.unwrap()), db.daemon("b").await);
+    b.store.register(vec![new("1", "ats", "one", "t1")]).await.unwrap();
+    let lease = cut_off.take(&lane("one"), Timestamp(0)).await.unwrap().lease;
+    let task = cut_off.changes(&lease, 0, 9).await.unwrap()[0].task;
+    // It begins to settle and waits for the lane; the answer will find the cable cut, so that its
+    // transaction holds the lane and hears no more.
+    let (stranger, connection) =
+        tokio_postgres::connect(&db.url, tokio_postgres::NoTls).await.unwrap();
+    tokio::spawn(connection);
+    stranger.batch_execute("BEGIN; SELECT 1 FROM lane FOR UPDATE").await.unwrap();
+    let settling = Arc::clone(&cut_off);
+    let settling =
+        tokio::spawn(async move { settling.settle(&lease, ending(task), success()).await });
+    let waits = "SELECT count(*) FROM pg_stat_activity
+                 WHERE datname = current_database() AND wait_event_type = 'Lock'";
+    while tokio::task::block_in_place(|| db.sql(waits)) != "1" {}
+    cable.cut.send_replace(true);
+    stranger.batch_execute("ROLLBACK").await.unwrap();
+    let open = "SELECT count(*) FROM pg_stat_activity
+                WHERE datname = current_database() AND state = 'idle in transaction'";
+    while tokio::task::block_in_place(|| db.sql(open)) != "1" {}
+    let started = Instant::now();
+    let taken = b.claim("one").await.expect("nobody in the fleet has it");
+    assert!(started.elapsed() < Duration::from_millis(2_800), "{:?}", started.elapsed());
+    b.store.settle(&taken.lane.lease, ending(task), success()).await.unwrap();
+    cable.cut.send_replace(false);
+    assert!(is_away(settling.await.unwrap()), "it never learned what became of it");
+    let again = cut_off.settle(&lease, ending(task), success()).await;
+    assert!(matches!(again, Err(StoreError::LeaseLost)), "{again:?}");
 }

@@ -70,3 +70,30 @@ impl Fleet for Alone {
         STILL.subscribe()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::store::StoreError;
+    use crate::store::sqlite::Sqlite;
+    use crate::task::Kind;
+
+    #[tokio::test]
+    async fn a_fleet_of_one_owns_every_lane_for_ever() {
+        let directory = tempfile::tempdir().unwrap();
+        let store: Arc<dyn Store> =
+            Arc::new(Sqlite::open(&directory.path().join("a.db"), Arc::new(|_| {})).unwrap());
+        let fleet = Alone::new(Arc::clone(&store));
+        let me = fleet.join("here", Timestamp(1_000)).await.unwrap();
+        let lane = LaneName { account: "default".into(), kind: Kind::HireWebsiteDelivery };
+        let first = fleet.claim(&me, &lane).await.unwrap().unwrap();
+        let roster = fleet.beat(&me, &[first.lane.lease]).await.unwrap();
+        assert_eq!((roster.members, roster.lost), (vec![me.clone()], vec![]));
+        assert_eq!((first.lasts, roster.lasts), (Duration::MAX, Duration::MAX));
+        let second = fleet.claim(&me, &lane).await.unwrap().unwrap();
+        assert!(second.lane.lease.epoch > first.lane.lease.epoch);
+        let refused =
+            store.checkpoint(&first.lane.lease, crate::store::Checkpoint::default()).await;
+        assert!(matches!(refused, Err(StoreError::LeaseLost)), "its own earlier lease is over");
+    }
+}

@@ -128,11 +128,11 @@ pub(super) async fn record_attempt(
                 &next_at,
                 &i64::from(attempt.number),
                 &attempt.status.map(i64::from),
-                &attempt.error,
+                &storable(attempt.error.as_ref()),
                 &finished_at,
                 &attempt.at.0,
                 &millis(attempt.duration),
-                &attempt.reply_excerpt,
+                &storable(attempt.reply_excerpt.as_ref()),
                 &attempt.verdict,
             ],
         )
@@ -142,6 +142,11 @@ pub(super) async fn record_attempt(
         hints.push(Hint::Outcome { registration_id: id.clone() });
     }
     Ok(ours)
+}
+
+/// Text from outside: Postgres refuses the one character U+0000.
+fn storable(text: Option<&String>) -> Option<String> {
+    text.map(|text| text.replace('\0', "\u{fffd}"))
 }
 
 pub(super) async fn redeliver(

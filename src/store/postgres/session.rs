@@ -100,6 +100,11 @@ impl Sessions {
     /// Why the database will not have us, however often it is asked; `None` if it may yet.
     pub(super) async fn refusal(&self) -> Option<String> {
         let Err(PoolError::Backend(error)) = self.0.get().await else { return None };
+        let cause = std::error::Error::source(&error).and_then(|e| e.downcast_ref());
+        // A certificate that cannot be trusted.
+        if cause.is_some_and(|e: &std::io::Error| e.kind() == std::io::ErrorKind::InvalidData) {
+            return Some(explain(&error));
+        }
         let code = error.code()?;
         let passing = *code == SqlState::CANNOT_CONNECT_NOW
             || *code == SqlState::TOO_MANY_CONNECTIONS
@@ -192,6 +197,7 @@ impl Session {
             Failure::Told(error) => error,
             Failure::Again => StoreError::Unavailable("others kept changing the same row".into()),
             Failure::Db(error) if conflict(&error) => StoreError::Unavailable(explain(&error)),
+            Failure::Db(error) if ours(&error) => StoreError::Corrupt(explain(&error)),
             // Whatever state such a connection is in, it is not used again.
             Failure::Db(error) => return Some(Err(StoreError::Unavailable(explain(&error)))),
         };
@@ -229,6 +235,12 @@ fn conflict(error: &tokio_postgres::Error) -> bool {
             || *code == SqlState::T_R_DEADLOCK_DETECTED
             || *code == SqlState::FOREIGN_KEY_VIOLATION
     })
+}
+
+/// Refused for what it says, which trying again would not change: classes 22, data exceptions, and
+/// 23, constraints.
+fn ours(error: &tokio_postgres::Error) -> bool {
+    error.code().is_some_and(|code| matches!(&code.code()[..2], "22" | "23"))
 }
 
 pub(super) const fn verb_max() -> Duration {
