@@ -30,3 +30,6 @@ pub mod app;
 pub mod cli;
 pub mod mock_feishu;
 pub mod observability;
+pub mod receiver;
+pub mod service;
+mod small_server;

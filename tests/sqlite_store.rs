@@ -3,12 +3,12 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use outcomed::clock::Timestamp;
+use outcomed::clock::{SystemClock, Timestamp};
 use outcomed::store::Store;
 use outcomed::store::sqlite::{OpenError, SchemaError, Sqlite};
 
 fn open(path: &Path) -> Result<Sqlite, OpenError> {
-    Sqlite::open(path, Arc::new(|_| {}))
+    Sqlite::open(path, Arc::new(SystemClock::new()), Arc::new(|_, _| {}))
 }
 
 fn message(result: Result<Sqlite, OpenError>) -> String {
@@ -82,8 +82,10 @@ async fn writes_that_wait_together_share_one_commit() {
     let directory = tempfile::tempdir().unwrap();
     let commits = Arc::new(std::sync::Mutex::new(Vec::new()));
     let seen = Arc::clone(&commits);
-    let on_commit = Arc::new(move |writes| seen.lock().unwrap().push(writes));
-    let store = Sqlite::open(&directory.path().join("a.db"), on_commit).unwrap();
+    let on_commit = Arc::new(move |writes, _| seen.lock().unwrap().push(writes));
+    let store =
+        Sqlite::open(&directory.path().join("a.db"), Arc::new(SystemClock::new()), on_commit)
+            .unwrap();
     let pings = (0..200).map(|n| store.ping(Timestamp(n)));
     for result in futures_util::future::join_all(pings).await {
         result.unwrap();

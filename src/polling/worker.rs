@@ -8,20 +8,20 @@ use futures_util::future::BoxFuture;
 use futures_util::stream::{FuturesUnordered, StreamExt};
 use tokio::sync::{Notify, watch};
 
-use super::board::{LaneStatus, Suspension};
 use super::lane::{Follows, Lane, Step, Watched};
 use super::{Context, Upstream, Upstreams};
 use crate::clock::{Steady, Timestamp};
 use crate::outcome::Outcome;
-use crate::source::{AccountProblem, PollError};
+use crate::source::AccountProblem;
 use crate::store::{
     Change, Checkpoint, Ending, Lease, Progress, Reservation, StoreError, TakenLane, Watch,
 };
 use crate::task::{LaneName, TaskId};
 
 mod effects;
+mod show;
 
-use self::effects::{Event, PollResult, Told};
+use self::effects::{Event, PollResult};
 
 /// The longest wait: a loop that comes round shows that it is alive.
 const WAIT_MAX: Duration = Duration::from_secs(15);
@@ -347,51 +347,6 @@ impl Worker {
 
     fn wait_max(&self, now: Steady) -> Duration {
         if self.lane.quota().used(now).1 > 0 { BOARD_FRESH } else { WAIT_MAX }
-    }
-
-    fn count<T: Told>(&self, what: &str, result: &Result<T, PollError>, took: Duration) {
-        let word = match result {
-            Ok(told) => told.word(),
-            Err(PollError::Account(_)) => "account",
-            Err(PollError::Quota { .. }) => "quota",
-            Err(PollError::Token) => "token",
-            Err(PollError::Transient { class, .. }) => class.name(),
-        };
-        if let Err(error @ (PollError::Quota { .. } | PollError::Transient { .. })) = result {
-            tracing::debug!(lane = %self.name, what, result = word, %error, "no answer");
-        }
-        if what == "poll" {
-            self.context.metrics.poll(&self.name, word, took);
-        }
-    }
-
-    fn show(&mut self) {
-        let now = self.context.clock.steady();
-        let suspension = self.lane.suspended().map(|(problem, since)| Suspension {
-            reason: problem.reason,
-            message: problem.message.clone(),
-            since: self.wall_of(since),
-        });
-        match (&suspension, self.suspended) {
-            (Some(why), false) => tracing::error!(lane = %self.name, reason = why.reason,
-                why = why.message, "account suspended; its tasks wait"),
-            (None, true) => tracing::info!(lane = %self.name, "account polls again"),
-            (Some(_), true) | (None, false) => {}
-        }
-        self.suspended = suspension.is_some();
-        let (polls_last_second, polls_last_minute) = self.lane.quota().used(now);
-        self.context.board.post(
-            &self.name,
-            LaneStatus {
-                suspended: suspension,
-                watched: self.lane.len() as u64,
-                polls_last_second,
-                polls_last_minute,
-                quota: self.lane.quota().limits(),
-                expected_delay: None,
-                alive_at: now,
-            },
-        );
     }
 }
 

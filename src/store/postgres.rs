@@ -255,6 +255,10 @@ impl Outbox for Postgres {
         Ok(ours)
     }
 
+    async fn postpone(&self, delivery: &Delivery, until: Timestamp, error: &str) -> Result<()> {
+        on_session!(self.sessions, |db| outbox::postpone(&db, delivery, until, error))
+    }
+
     async fn close_callback(
         &self,
         client: &str,

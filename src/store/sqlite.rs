@@ -13,6 +13,7 @@ mod writer;
 
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
 use async_trait::async_trait;
 use rusqlite::{Connection, OpenFlags};
@@ -28,12 +29,15 @@ use super::{
     Attempt, Change, Checkpoint, Delivery, Ending, Filter, Hint, Lanes, Lease, NewRegistration,
     Next, Outbox, Registered, Registry, Result, Store, StoreError, TakenLane,
 };
-use crate::clock::Timestamp;
+use crate::clock::{Clock, Timestamp};
 use crate::outcome::Outcome;
 use crate::task::{LaneName, Registration, State};
 
 /// Hints kept for a listener that falls behind; one that misses some looks at the rows again.
 const HINTS_MAX: usize = 4096;
+
+/// Told of every commit: how many writes it held, and how long it took.
+pub type OnCommit = Arc<dyn Fn(usize, Duration) + Send + Sync>;
 
 /// Why the store cannot be opened.
 #[derive(Debug, thiserror::Error)]
@@ -66,15 +70,16 @@ pub struct Sqlite {
 }
 
 impl Sqlite {
-    /// Opens (or creates) the file, alone. `on_commit` is told of every commit: how many writes.
+    /// Opens (or creates) the file, alone. `on_commit` is told of every commit.
     pub fn open(
         path: &Path,
-        on_commit: Arc<dyn Fn(usize) + Send + Sync>,
+        clock: Arc<dyn Clock>,
+        on_commit: OnCommit,
     ) -> std::result::Result<Self, OpenError> {
         let shown = path.display().to_string();
         let lock = FileLock::take(path)
             .map_err(|source| OpenError::Locked { path: shown.clone(), source })?;
-        Self::open_locked(path, lock, on_commit)
+        Self::open_locked(path, lock, clock, on_commit)
             .map_err(|source| OpenError::Schema { path: shown, source })
     }
 
@@ -91,11 +96,12 @@ impl Sqlite {
     fn open_locked(
         path: &Path,
         lock: FileLock,
-        on_commit: Arc<dyn Fn(usize) + Send + Sync>,
+        clock: Arc<dyn Clock>,
+        on_commit: OnCommit,
     ) -> std::result::Result<Self, SchemaError> {
         let connection = writable(path)?;
         let (hints, _) = broadcast::channel(HINTS_MAX);
-        let writer = Writer::start(connection, hints.clone(), on_commit)
+        let writer = Writer::start(connection, hints.clone(), clock, on_commit)
             .map_err(|error| rusqlite::Error::ToSqlConversionFailure(error.into()))?;
         let readers = Readers::open(false, || readable(path))?;
         Ok(Self { writer, readers, hints, _lock: lock })
@@ -131,7 +137,7 @@ fn connect(path: &Path, access: OpenFlags) -> rusqlite::Result<Connection> {
     let connection = Connection::open_with_flags(path, OpenFlags::SQLITE_OPEN_NO_MUTEX | access)?;
     connection.set_prepared_statement_cache_capacity(64);
     // Somebody may be looking at the file with `sqlite3`.
-    connection.busy_timeout(std::time::Duration::from_secs(5))?;
+    connection.busy_timeout(Duration::from_secs(5))?;
     connection.pragma_update(None, "foreign_keys", "ON")?;
     connection.pragma_update(None, "trusted_schema", "OFF")?;
     connection.pragma_update(None, "temp_store", "MEMORY")?;
@@ -272,6 +278,11 @@ impl Outbox for Sqlite {
         self.writer
             .write(move |db, hints| outbox::record_attempt(db, &delivery, &attempt, next, hints))
             .await
+    }
+
+    async fn postpone(&self, delivery: &Delivery, until: Timestamp, error: &str) -> Result<()> {
+        let (delivery, error) = (delivery.clone(), error.to_owned());
+        self.writer.write(move |db, _| outbox::postpone(db, &delivery, until, &error)).await
     }
 
     async fn close_callback(

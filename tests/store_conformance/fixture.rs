@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use outcomed::clock::Timestamp;
+use outcomed::clock::{SystemClock, Timestamp};
 use outcomed::outcome::{Ids, Outcome};
 use outcomed::store::postgres::Postgres;
 use outcomed::store::sqlite::Sqlite;
@@ -20,7 +20,12 @@ pub struct Fixture {
 /// An empty `SQLite` store in a file of its own.
 pub fn sqlite() -> Fixture {
     let directory = tempfile::tempdir().unwrap();
-    let store = Sqlite::open(&directory.path().join("test.db"), Arc::new(|_| {})).unwrap();
+    let store = Sqlite::open(
+        &directory.path().join("test.db"),
+        Arc::new(SystemClock::new()),
+        Arc::new(|_, _| {}),
+    )
+    .unwrap();
     Fixture { store: Arc::new(store), _directory: Some(directory) }
 }
 

@@ -55,9 +55,7 @@ fn next_poll(lane: &mut Lane, mut now: Steady) -> Steady {
     }
 }
 
-fn pending() -> Result<Observation, PollError> {
-    Ok(Observation::Pending { unknown_status: None })
-}
+const PENDING: Result<Observation, PollError> = Ok(Observation::Pending { unknown_status: None });
 
 fn transient() -> PollError {
     PollError::Transient { class: TransientClass::Network, detail: "reset".into() }
@@ -85,7 +83,7 @@ fn a_task_under_way_is_not_polled_again() {
     let mut lane = ready(3_600_000);
     let sent = next_poll(&mut lane, Steady(0));
     assert_eq!(lane.next(sent.after(GRACE)), Step::Wait { until: Some(Steady(3_600_000)) });
-    assert_eq!(lane.replied(TASK, sent, pending(), sent.after(GRACE)), Follows::Nothing);
+    assert_eq!(lane.replied(TASK, sent, PENDING, sent.after(GRACE)), Follows::Nothing);
     next_poll(&mut lane, sent.after(GRACE));
     let seen = lane.watched(TASK).unwrap();
     assert_eq!((seen.polls, seen.last_pending), (1, Some(sent)), "it was pending when asked");
@@ -126,7 +124,7 @@ fn a_task_seen_pending_meanwhile_starts_the_grace_anew() {
     let sent = next_poll(&mut lane, Steady(0));
     lane.replied(TASK, sent, Ok(Observation::NotFound), sent);
     let sent = next_poll(&mut lane, sent);
-    lane.replied(TASK, sent, pending(), sent);
+    lane.replied(TASK, sent, PENDING, sent);
     assert_eq!(lane.watched(TASK).unwrap().not_found_since, None);
     let late = sent.after(GRACE);
     let sent = next_poll(&mut lane, late);
@@ -139,7 +137,7 @@ fn a_deadline_gets_one_last_look_and_then_ends_the_task() {
     let mut now = Steady(0);
     while now < Steady(60_000) {
         let sent = next_poll(&mut lane, now);
-        lane.replied(TASK, sent, pending(), sent);
+        lane.replied(TASK, sent, PENDING, sent);
         now = sent;
     }
     assert_eq!(now, Steady(60_000), "the last look is taken at the deadline");
@@ -188,7 +186,7 @@ fn an_account_problem_suspends_the_lane_visibly_and_settles_nothing() {
     }
     assert_eq!(waits, [5, 10, 20, 40, 80, 160, 300, 300], "it backs off");
     let sent = next_poll(&mut lane, now);
-    lane.replied(TASK, sent, pending(), sent);
+    lane.replied(TASK, sent, PENDING, sent);
     assert_eq!(lane.suspended(), None, "the first answer ends it");
 }
 

@@ -6,7 +6,7 @@ use std::time::Duration;
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
 use tokio_retry::RetryIf;
-use tokio_retry::strategy::{ExponentialBackoff, jitter};
+use tokio_retry::strategy::ExponentialBackoff;
 
 use crate::clock::{Clock, Steady, Timestamp};
 use crate::outcome::Outcome;
@@ -125,13 +125,14 @@ pub(super) fn load(store: Arc<dyn Store>, lease: Lease, version: u64) -> Effect 
 }
 
 /// Tries until the store has answered: what was learned from a poll must not be lost to a full
-/// disk. The wait is bounded, the number of tries is not; shutdown ends it from outside.
+/// disk. The wait is bounded, the number of tries is not; shutdown ends it from outside. Without
+/// jitter: the store has one writer, and a simulation must replay.
 pub(super) async fn until_stored<T, F>(verb: impl FnMut() -> F) -> store::Result<T>
 where
     F: Future<Output = store::Result<T>>,
 {
     let waits = ExponentialBackoff::from_millis(2).factor(50).max_delay(STORE_BACKOFF_MAX);
-    RetryIf::start(waits.map(jitter), verb, |error: &StoreError| {
+    RetryIf::start(waits, verb, |error: &StoreError| {
         let again = matches!(error, StoreError::Unavailable(_));
         if again {
             tracing::warn!(%error, "the store did not take it; trying again");

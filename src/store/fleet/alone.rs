@@ -81,8 +81,8 @@ mod tests {
     #[tokio::test]
     async fn a_fleet_of_one_owns_every_lane_for_ever() {
         let directory = tempfile::tempdir().unwrap();
-        let store: Arc<dyn Store> =
-            Arc::new(Sqlite::open(&directory.path().join("a.db"), Arc::new(|_| {})).unwrap());
+        let file = directory.path().join("a.db");
+        let store: Arc<dyn Store> = Arc::new(Sqlite::open_simulated(&file).unwrap());
         let fleet = Alone::new(Arc::clone(&store));
         let me = fleet.join("here", Timestamp(1_000)).await.unwrap();
         let lane = LaneName { account: "default".into(), kind: Kind::HireWebsiteDelivery };

@@ -144,6 +144,21 @@ pub(super) async fn record_attempt(
     Ok(ours)
 }
 
+pub(super) async fn postpone(
+    db: &Session,
+    delivery: &Delivery,
+    until: Timestamp,
+    error: &str,
+) -> Tried<()> {
+    let sql = "
+        UPDATE registration SET next_attempt_at = $4, last_error = $5
+        WHERE id = $1 AND state = 'delivering' AND attempts = $2 AND round = $3";
+    let id = &delivery.registration_id;
+    let (attempts, round) = (i64::from(delivery.attempts), i64::from(delivery.round));
+    db.query(sql, &[id, &attempts, &round, &until.0, &error]).await?;
+    Ok(())
+}
+
 /// Text from outside: Postgres refuses the one character U+0000.
 fn storable(text: Option<&String>) -> Option<String> {
     text.map(|text| text.replace('\0', "\u{fffd}"))

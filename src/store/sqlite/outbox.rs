@@ -121,6 +121,26 @@ fn log_attempt(db: &Connection, registration: &str, attempt: &Attempt) -> Result
     Ok(())
 }
 
+pub(super) fn postpone(
+    db: &Connection,
+    delivery: &Delivery,
+    until: Timestamp,
+    error: &str,
+) -> Result<()> {
+    db.prepare_cached(
+        "UPDATE registration SET next_attempt_at = ?4, last_error = ?5
+         WHERE id = ?1 AND state = 'delivering' AND attempts = ?2 AND round = ?3",
+    )?
+    .execute(params![
+        delivery.registration_id,
+        delivery.attempts,
+        delivery.round,
+        until.0,
+        error
+    ])?;
+    Ok(())
+}
+
 pub(super) fn redeliver(
     db: &Connection,
     id: &str,

@@ -5,11 +5,13 @@
 
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use rusqlite::Connection;
 use tokio::sync::{broadcast, oneshot};
 
-use super::unavailable;
+use super::{OnCommit, unavailable};
+use crate::clock::Clock;
 use crate::store::{Hint, Result, StoreError};
 
 /// Writes in one commit: bounds how long the first of them waits for the others.
@@ -41,12 +43,13 @@ impl Writer {
     pub(super) fn start(
         connection: Connection,
         hints: broadcast::Sender<Hint>,
-        on_commit: Arc<dyn Fn(usize) + Send + Sync>,
+        clock: Arc<dyn Clock>,
+        on_commit: OnCommit,
     ) -> std::io::Result<Self> {
         let (jobs, queue) = channel();
         std::thread::Builder::new()
             .name("store-writer".into())
-            .spawn(move || work(&connection, &queue, &*on_commit))?;
+            .spawn(move || work(&connection, &queue, &*clock, &*on_commit))?;
         Ok(Self { desk: Desk::Thread(jobs), hints })
     }
 
@@ -80,7 +83,7 @@ impl Writer {
             Desk::Thread(jobs) => jobs.send(job).map_err(|_| gone())?,
             Desk::Caller(connection) => {
                 let connection = connection.lock().unwrap_or_else(PoisonError::into_inner);
-                run_group(&connection, vec![job], &|_| {});
+                run_group(&connection, vec![job]);
             }
         }
         answered.await.map_err(|_| gone())?
@@ -91,14 +94,23 @@ fn gone() -> StoreError {
     StoreError::Unavailable("its writer has stopped; restart outcomed".into())
 }
 
-fn work(connection: &Connection, queue: &Receiver<Job>, on_commit: &dyn Fn(usize)) {
+fn work(
+    connection: &Connection,
+    queue: &Receiver<Job>,
+    clock: &dyn Clock,
+    on_commit: &dyn Fn(usize, Duration),
+) {
     while let Ok(first) = queue.recv() {
-        let group = std::iter::once(first).chain(queue.try_iter().take(GROUP_MAX - 1)).collect();
-        run_group(connection, group, on_commit);
+        let began = clock.steady();
+        let group: Vec<Job> =
+            std::iter::once(first).chain(queue.try_iter().take(GROUP_MAX - 1)).collect();
+        let writes = group.len();
+        run_group(connection, group);
+        on_commit(writes, clock.steady().since(began));
     }
 }
 
-fn run_group(connection: &Connection, group: Vec<Job>, on_commit: &dyn Fn(usize)) {
+fn run_group(connection: &Connection, group: Vec<Job>) {
     let mut finishes: Vec<Finish> = Vec::with_capacity(group.len());
     let mut fate = connection.execute_batch("BEGIN IMMEDIATE").map_err(|e| unavailable(&e));
     for job in group {
@@ -115,7 +127,6 @@ fn run_group(connection: &Connection, group: Vec<Job>, on_commit: &dyn Fn(usize)
         // The only thing left to do with a transaction that cannot be committed.
         let _ = connection.execute_batch("ROLLBACK");
     }
-    on_commit(finishes.len());
     for finish in finishes {
         finish(fate.clone());
     }
