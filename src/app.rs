@@ -176,7 +176,7 @@ impl App {
             }),
             events: Arc::new(FeishuEvents {
                 config: self.config.subscribe(),
-                tickets: self.accounts.tickets(),
+                accounts: self.accounts.clone(),
             }),
             limits: api::Limits::default(),
         }

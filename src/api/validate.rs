@@ -186,11 +186,18 @@ pub fn callback_url(text: &str) -> Result<Url, String> {
     if text.chars().any(|c| c.is_control() || c.is_whitespace()) {
         return Err("must not contain spaces or control characters; percent-encode them".into());
     }
+    // So it does with `https:host`, `https:///host` and `https:\\host`, which other parsers read
+    // otherwise.
+    if text.contains('\\') {
+        return Err("must not contain backslashes; percent-encode them".into());
+    }
     let url = Url::parse(text).map_err(|error| {
         format!("is not an absolute URL such as https://hr.example.com/hooks ({error})")
     })?;
-    if !matches!(url.scheme(), "https" | "http") || !url.has_host() {
-        return Err("must start with https://".into());
+    let after_scheme = text.get(url.scheme().len()..).and_then(|rest| rest.strip_prefix("://"));
+    let names_host = after_scheme.is_some_and(|rest| !rest.starts_with('/'));
+    if !matches!(url.scheme(), "https" | "http") || !url.has_host() || !names_host {
+        return Err("must start with https:// and a host".into());
     }
     if !url.username().is_empty() || url.password().is_some() {
         return Err("must not carry a user name or password; callbacks are signed instead".into());
@@ -255,6 +262,11 @@ mod tests {
             "/hooks",
             "ftp://example.com/",
             "https://",
+            "https:example.com",
+            "https:/example.com",
+            "https:///example.com",
+            "https:\\\\example.com",
+            "https://example.com\\@127.0.0.1/",
             "https://u:p@example.com/",
             "https://example.com/#x",
             " https://example.com/",

@@ -63,6 +63,11 @@ impl Accounts {
         self.upstreams.send_replace(upstreams);
     }
 
+    /// Has every lane try again now: something that held one back has changed.
+    pub(super) fn nudge(&self) {
+        self.upstreams.send_modify(|_| {});
+    }
+
     fn upstream(&self, account: &Account) -> Upstream {
         let feishu = Feishu::new(
             account,

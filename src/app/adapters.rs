@@ -8,12 +8,12 @@ use serde_json::json;
 use tokio::sync::watch;
 use url::Url;
 
+use super::accounts::Accounts;
 use crate::api::{EventRefusal, EventReply, EventSink, PingError, Pinger};
 use crate::clock::Clock;
 use crate::config::{Client, Config, Credentials};
 use crate::delivery::send::http::HttpCourier;
 use crate::delivery::{guard, ping};
-use crate::source::feishu::Tickets;
 use crate::source::feishu::ticket::{Event, EventError, EventHeaders, handle_event};
 use crate::store::Attempt;
 
@@ -39,7 +39,7 @@ impl Pinger for Callbacks {
 /// Takes Feishu's event pushes to store apps.
 pub(super) struct FeishuEvents {
     pub(super) config: watch::Receiver<Arc<Config>>,
-    pub(super) tickets: Arc<Tickets>,
+    pub(super) accounts: Accounts,
 }
 
 impl EventSink for FeishuEvents {
@@ -69,7 +69,9 @@ impl EventSink for FeishuEvents {
         match handle_event(body, headers, token, key).map_err(refusal)? {
             Event::Challenge(challenge) => Ok(EventReply(json!({ "challenge": challenge }))),
             Event::Ticket { app_id: whose, ticket } if whose == app_id => {
-                self.tickets.offer(app_id, ticket);
+                self.accounts.tickets().offer(app_id, ticket);
+                // Its tenants may be waiting for just this.
+                self.accounts.nudge();
                 Ok(EventReply(json!({})))
             }
             Event::Ticket { .. } => {
