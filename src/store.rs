@@ -7,6 +7,8 @@
 //! - an outcome and the deliveries it makes due are one commit;
 //! - a record for a row that is no longer ours changes nothing and says so.
 
+pub mod fleet;
+pub mod postgres;
 pub mod sqlite;
 
 use std::time::Duration;

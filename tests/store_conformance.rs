@@ -7,6 +7,10 @@ mod store_conformance {
     pub mod tasks;
 }
 
+#[path = "support/postgres.rs"]
+#[expect(dead_code, reason = "other test binaries use more of it")]
+mod postgres_cluster;
+
 use store_conformance::{deliveries, fixture, registrations, tasks};
 
 /// Runs every claim against one database.
@@ -61,3 +65,4 @@ macro_rules! every_claim {
 }
 
 every_claim!(sqlite: super::fixture::sqlite);
+every_claim!(postgres: super::fixture::postgres);

@@ -4,14 +4,17 @@ use std::sync::Arc;
 
 use outcomed::clock::{SystemClock, Timestamp};
 use outcomed::outcome::{Ids, Outcome};
+use outcomed::store::postgres::Postgres;
 use outcomed::store::sqlite::Sqlite;
 use outcomed::store::{Ending, Lease, NewRegistration, Progress, Registered, Store, TakenLane};
 use outcomed::task::{Kind, LaneName, Registration, TaskId, TaskRef};
 
+use crate::postgres_cluster::cluster;
+
 /// A store, and what must outlive it.
 pub struct Fixture {
     pub store: Arc<dyn Store>,
-    _directory: tempfile::TempDir,
+    _directory: Option<tempfile::TempDir>,
 }
 
 /// An empty `SQLite` store in a file of its own.
@@ -23,7 +26,16 @@ pub fn sqlite() -> Fixture {
         Arc::new(|_, _| {}),
     )
     .unwrap();
-    Fixture { store: Arc::new(store), _directory: directory }
+    Fixture { store: Arc::new(store), _directory: Some(directory) }
+}
+
+/// An empty Postgres database of its own.
+pub fn postgres() -> Fixture {
+    let url = cluster().database();
+    let open = async { Postgres::open(&url).await.unwrap() };
+    let runtime = tokio::runtime::Handle::current();
+    let store = tokio::task::block_in_place(|| runtime.block_on(open));
+    Fixture { store: Arc::new(store), _directory: None }
 }
 
 pub fn lane() -> LaneName {

@@ -1,0 +1,340 @@
+//! The shared store: one Postgres, any number of daemons.
+//!
+//! Each verb is at most two flights to the database, its statements sent without waiting for each
+//! other. Rows are locked in one order: lanes by name, then tasks, registrations and logs; so
+//! nobody waits in a circle. Nothing rests on advisory locks, sequences' order or notifications.
+
+mod calling_off;
+mod connect;
+mod ending;
+mod hints;
+mod inspect;
+mod lanes;
+mod members;
+mod outbox;
+mod register;
+mod rows;
+mod schema;
+mod session;
+mod upkeep;
+
+use std::collections::BTreeMap;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use tokio::sync::{broadcast, watch};
+use tokio_retry::RetryIf;
+use tokio_retry::strategy::{ExponentialBackoff, jitter};
+use uuid::Uuid;
+
+pub use connect::UrlError;
+pub use schema::SchemaError;
+
+use self::connect::Target;
+use self::hints::Hints;
+use self::session::{Sessions, on_session};
+use super::fleet::{Claimed, Fleet, Holding, Member, MemberId, Roster};
+use super::{
+    Attempt, Change, Checkpoint, Delivery, Ending, Filter, Hint, Lanes, Lease, NewRegistration,
+    Next, Outbox, Registered, Registry, Result, Store, StoreError, TakenLane,
+};
+use crate::clock::Timestamp;
+use crate::outcome::Outcome;
+use crate::task::{LaneName, Registration, State};
+
+/// How long a daemon that starts waits for its database, which may be starting too.
+const START_MAX: Duration = Duration::from_secs(30);
+/// The longest wait between two tries meanwhile.
+const START_AGAIN_MAX: Duration = Duration::from_secs(2);
+
+/// Why the store cannot be opened.
+#[derive(Debug, thiserror::Error)]
+pub enum OpenError {
+    /// The URL.
+    #[error(transparent)]
+    Url(#[from] UrlError),
+    /// The database is there, and refuses.
+    #[error(
+        "cannot open the store: {0}; check the user, password, database and sslrootcert in `store.url`"
+    )]
+    Refused(String),
+    /// The database did not answer in time.
+    #[error("cannot open the store: {0}")]
+    Away(StoreError),
+    /// Its schema.
+    #[error("cannot open the store: {0}")]
+    Schema(#[from] SchemaError),
+}
+
+/// The shared store, as one daemon holds it.
+pub struct Postgres {
+    sessions: Sessions,
+    hints: Hints,
+    /// This daemon in the fleet, once it has joined: from then on it sees the deliveries of its own
+    /// lanes only.
+    me: Mutex<Option<Uuid>>,
+    /// The version of each held lane at the last beat.
+    seen: Mutex<BTreeMap<i64, i64>>,
+}
+
+impl Postgres {
+    /// Connects, waiting for the database for a while, and brings its schema up to date.
+    pub async fn open(url: &str) -> std::result::Result<Self, OpenError> {
+        let target = Target::of(url)?;
+        let sessions = Sessions::new(&target).map_err(OpenError::Refused)?;
+        let waits = ExponentialBackoff::from_millis(2).factor(50).max_delay(START_AGAIN_MAX);
+        let starting = RetryIf::start(
+            waits.map(jitter),
+            || prepare(&sessions),
+            |error: &OpenError| {
+                let again = matches!(error, OpenError::Away(StoreError::Unavailable(_)));
+                if again {
+                    tracing::warn!(%error, "waiting for the database");
+                }
+                again
+            },
+        );
+        let overdue = StoreError::Unavailable(format!(
+            "the database was not there for {} s; is `store.url` right, and is it running?",
+            START_MAX.as_secs()
+        ));
+        tokio::time::timeout(START_MAX, starting).await.unwrap_or(Err(OpenError::Away(overdue)))?;
+        let hints = Hints::start(target, sessions.clone()).await;
+        Ok(Self { sessions, hints, me: Mutex::new(None), seen: Mutex::new(BTreeMap::new()) })
+    }
+
+    fn me(&self) -> Option<Uuid> {
+        *lock(&self.me)
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+async fn prepare(sessions: &Sessions) -> std::result::Result<(), OpenError> {
+    if let Some(refusal) = sessions.refusal().await {
+        return Err(OpenError::Refused(refusal));
+    }
+    Ok(migrate(sessions).await.map_err(OpenError::Away)??)
+}
+
+async fn migrate(sessions: &Sessions) -> Result<std::result::Result<(), SchemaError>> {
+    on_session!(sessions, |db| schema::migrate(&db))
+}
+
+#[async_trait]
+impl Store for Postgres {
+    async fn ping(&self, now: Timestamp) -> Result<()> {
+        on_session!(self.sessions, |db| upkeep::ping(&db, now))
+    }
+
+    async fn prune(&self, ended_before: Timestamp, limit: u32) -> Result<u32> {
+        on_session!(self.sessions, |db| upkeep::prune(&db, ended_before, limit))
+    }
+
+    fn hints(&self) -> broadcast::Receiver<Hint> {
+        self.hints.subscribe()
+    }
+}
+
+#[async_trait]
+impl Registry for Postgres {
+    async fn register(&self, new: Vec<NewRegistration>) -> Result<Vec<Registered>> {
+        let mut hints = Vec::new();
+        let done = on_session!(self.sessions, |db| register::register(&db, &new, &mut hints))?;
+        self.hints.tell(hints);
+        Ok(done)
+    }
+
+    async fn find(&self, id: &str) -> Result<Option<Registration>> {
+        on_session!(self.sessions, |db| inspect::find(&db, id))
+    }
+
+    async fn list(
+        &self,
+        filter: &Filter,
+        before: Option<&str>,
+        limit: u32,
+    ) -> Result<Vec<Registration>> {
+        on_session!(self.sessions, |db| inspect::list(&db, filter, before, limit))
+    }
+
+    async fn cancel(&self, id: &str, now: Timestamp) -> Result<Option<Registration>> {
+        let mut hints = Vec::new();
+        let done = on_session!(self.sessions, |db| calling_off::cancel(&db, id, now, &mut hints))?;
+        self.hints.tell(hints);
+        Ok(done)
+    }
+
+    async fn attempts(&self, id: &str) -> Result<Vec<Attempt>> {
+        on_session!(self.sessions, |db| inspect::attempts(&db, id))
+    }
+
+    async fn redeliver(&self, id: &str, now: Timestamp) -> Result<Option<Registration>> {
+        let mut hints = Vec::new();
+        let done = on_session!(self.sessions, |db| outbox::redeliver(&db, id, now, &mut hints))?;
+        self.hints.tell(hints);
+        Ok(done)
+    }
+
+    async fn outcomes(
+        &self,
+        client: &str,
+        after: u64,
+        limit: u32,
+    ) -> Result<Vec<(u64, Registration)>> {
+        on_session!(self.sessions, |db| inspect::outcomes(&db, client, after, limit))
+    }
+
+    async fn counts(&self) -> Result<Vec<(State, u64)>> {
+        on_session!(self.sessions, |db| inspect::counts(&db))
+    }
+}
+
+#[async_trait]
+impl Lanes for Postgres {
+    async fn lanes(&self) -> Result<Vec<LaneName>> {
+        on_session!(self.sessions, |db| lanes::lanes(&db))
+    }
+
+    async fn take(&self, lane: &LaneName, _now: Timestamp) -> Result<TakenLane> {
+        on_session!(self.sessions, |db| lanes::take(&db, lane))
+    }
+
+    async fn changes(&self, lease: &Lease, version: u64, limit: u32) -> Result<Vec<Change>> {
+        on_session!(self.sessions, |db| lanes::changes(&db, *lease, version, limit))
+    }
+
+    async fn checkpoint(&self, lease: &Lease, checkpoint: Checkpoint) -> Result<()> {
+        on_session!(self.sessions, |db| lanes::checkpoint(&db, *lease, &checkpoint))
+    }
+
+    async fn settle(&self, lease: &Lease, ending: Ending, outcome: Outcome) -> Result<()> {
+        let mut hints = Vec::new();
+        on_session!(self.sessions, |db| ending::settle(
+            &db, *lease, &ending, &outcome, &mut hints
+        ))?;
+        self.hints.tell(hints);
+        Ok(())
+    }
+
+    async fn give_up(&self, lease: &Lease, ending: Ending) -> Result<Option<Timestamp>> {
+        let mut hints = Vec::new();
+        let next =
+            on_session!(self.sessions, |db| ending::give_up(&db, *lease, &ending, &mut hints))?;
+        self.hints.tell(hints);
+        Ok(next)
+    }
+}
+
+#[async_trait]
+impl Outbox for Postgres {
+    async fn origins(&self) -> Result<Vec<(String, Timestamp)>> {
+        let me = self.me();
+        on_session!(self.sessions, |db| outbox::origins(&db, me))
+    }
+
+    async fn due(&self, origin: &str, now: Timestamp, limit: u32) -> Result<Vec<Delivery>> {
+        let me = self.me();
+        on_session!(self.sessions, |db| outbox::due(&db, origin, now, limit, me))
+    }
+
+    async fn record_attempt(
+        &self,
+        delivery: &Delivery,
+        attempt: Attempt,
+        next: Next,
+    ) -> Result<bool> {
+        let mut hints = Vec::new();
+        let ours = on_session!(self.sessions, |db| outbox::record_attempt(
+            &db, delivery, &attempt, next, &mut hints
+        ))?;
+        self.hints.tell(hints);
+        Ok(ours)
+    }
+
+    async fn postpone(&self, delivery: &Delivery, until: Timestamp, error: &str) -> Result<()> {
+        on_session!(self.sessions, |db| outbox::postpone(&db, delivery, until, error))
+    }
+
+    async fn close_callback(
+        &self,
+        client: &str,
+        callback_url: &str,
+        now: Timestamp,
+    ) -> Result<u64> {
+        let mut closed = 0;
+        loop {
+            let mut hints = Vec::new();
+            let (some, more) = on_session!(self.sessions, |db| calling_off::close_some(
+                &db,
+                client,
+                callback_url,
+                now,
+                &mut hints
+            ))?;
+            self.hints.tell(hints);
+            closed += some;
+            if !more {
+                return Ok(closed);
+            }
+        }
+    }
+}
+
+#[async_trait]
+impl Fleet for Postgres {
+    async fn join(&self, name: &str, now: Timestamp) -> Result<Member> {
+        let id = Uuid::now_v7();
+        let member = Member { id: MemberId(id), name: name.to_owned(), since: now };
+        on_session!(self.sessions, |db| members::join(&db, &member))?;
+        *lock(&self.me) = Some(id);
+        self.hints.tell_moves();
+        Ok(member)
+    }
+
+    async fn beat(&self, member: &Member, held: &[Lease]) -> Result<Roster> {
+        let (roster, mine) = on_session!(self.sessions, |db| members::beat(&db, member, held))?;
+        let now: BTreeMap<i64, i64> = mine.iter().map(|m| (m.lease.lane, m.version)).collect();
+        let before = std::mem::replace(&mut *lock(&self.seen), now);
+        for lane in mine {
+            if before.get(&lane.lease.lane) != Some(&lane.version) {
+                self.hints.tell_here(Hint::Watch(lane.name));
+            }
+        }
+        Ok(roster)
+    }
+
+    async fn claim(&self, member: &Member, lane: &LaneName) -> Result<Option<Claimed>> {
+        let mut due = Vec::new();
+        let claimed = on_session!(self.sessions, |db| members::claim(&db, member, lane, &mut due))?;
+        for hint in due {
+            self.hints.tell_here(hint);
+        }
+        Ok(claimed)
+    }
+
+    async fn release(&self, lease: &Lease) -> Result<()> {
+        let released = on_session!(self.sessions, |db| members::release(&db, *lease))?;
+        if released.is_some() {
+            self.hints.tell_moves();
+        }
+        Ok(())
+    }
+
+    async fn leave(&self, member: &Member) -> Result<()> {
+        on_session!(self.sessions, |db| members::leave(&db, member.id.0))?;
+        self.hints.tell_moves();
+        Ok(())
+    }
+
+    async fn holdings(&self, _now: Timestamp) -> Result<Vec<Holding>> {
+        on_session!(self.sessions, |db| members::holdings(&db))
+    }
+
+    fn moves(&self) -> watch::Receiver<u64> {
+        self.hints.moves()
+    }
+}

@@ -1,0 +1,192 @@
+//! Deliveries: what is due, and what became of each attempt. One statement each.
+//!
+//! A daemon of the fleet sees the deliveries of the lanes it holds, and no others.
+
+use uuid::Uuid;
+
+use super::rows::{COLUMNS, get, number, registration};
+use super::session::{Session, Tried};
+use crate::clock::{Timestamp, millis};
+use crate::store::{Attempt, Delivery, Hint, Next};
+use crate::task::{Registration, State};
+
+/// One step of the index an origin and lane, however many deliveries each has.
+const ORIGINS: &str = "
+    WITH RECURSIVE pair (origin, lane) AS (
+        (SELECT callback_origin, lane FROM registration WHERE state = 'delivering'
+         ORDER BY callback_origin, lane LIMIT 1)
+        UNION ALL
+        SELECT n.callback_origin, n.lane FROM pair p CROSS JOIN LATERAL (
+            SELECT callback_origin, lane FROM registration
+            WHERE state = 'delivering' AND (callback_origin, lane) > (p.origin, p.lane)
+            ORDER BY callback_origin, lane LIMIT 1) n),
+    mine AS (
+        SELECT p.origin, (SELECT min(next_attempt_at) FROM registration
+                          WHERE state = 'delivering' AND callback_origin = p.origin
+                          AND lane = p.lane) AS at
+        FROM pair p
+        WHERE $1::uuid IS NULL OR EXISTS (
+            SELECT 1 FROM lane l JOIN member m ON m.id = l.owner
+            WHERE l.id = p.lane AND l.owner = $1 AND m.expires_at > clock_timestamp()))
+    SELECT origin, min(at) FROM mine GROUP BY origin ORDER BY origin";
+
+pub(super) async fn origins(db: &Session, me: Option<Uuid>) -> Tried<Vec<(String, Timestamp)>> {
+    let rows = db.query(ORIGINS, &[&me]).await?;
+    rows.iter().map(|row| Ok((get(row, 0)?, Timestamp(get(row, 1)?)))).collect()
+}
+
+/// Lane by lane, so that another daemon's backlog to the same origin costs nothing.
+pub(super) const DUE: &str = "
+    WITH RECURSIVE shard (lane) AS (
+        SELECT min(lane) FROM registration WHERE state = 'delivering' AND callback_origin = $1
+        UNION ALL
+        SELECT (SELECT min(lane) FROM registration
+                WHERE state = 'delivering' AND callback_origin = $1 AND lane > s.lane)
+        FROM shard s WHERE s.lane IS NOT NULL)
+    SELECT r.id, r.client, r.callback_url, r.body, r.attempts, r.round, r.next_attempt_at
+    FROM shard s CROSS JOIN LATERAL (
+        SELECT id, client, callback_url, body, attempts, round, next_attempt_at
+        FROM registration
+        WHERE state = 'delivering' AND callback_origin = $1 AND lane = s.lane
+        AND next_attempt_at <= $2
+        ORDER BY next_attempt_at, id LIMIT $3) r
+    WHERE s.lane IS NOT NULL AND ($4::uuid IS NULL OR EXISTS (
+        SELECT 1 FROM lane l JOIN member m ON m.id = l.owner
+        WHERE l.id = s.lane AND l.owner = $4 AND m.expires_at > clock_timestamp()))
+    ORDER BY r.next_attempt_at, r.id LIMIT $3";
+
+pub(super) async fn due(
+    db: &Session,
+    origin: &str,
+    now: Timestamp,
+    limit: u32,
+    me: Option<Uuid>,
+) -> Tried<Vec<Delivery>> {
+    let rows = db.query(DUE, &[&origin, &now.0, &i64::from(limit), &me]).await?;
+    let delivery = |row| {
+        Ok(Delivery {
+            registration_id: get(row, 0)?,
+            client: get(row, 1)?,
+            callback_url: get(row, 2)?,
+            body: get(row, 3)?,
+            attempts: number(row, 4)?,
+            round: number(row, 5)?,
+            due_at: Timestamp(get(row, 6)?),
+        })
+    };
+    rows.iter().map(delivery).collect()
+}
+
+/// The row is locked and judged before it is changed: `ours` is what it said at that moment.
+pub(super) const RECORD: &str = "
+    WITH before AS (
+        SELECT id, state = 'delivering' AND attempts = $2 AND round = $3 AS ours
+        FROM registration WHERE id = $1 FOR NO KEY UPDATE),
+    moved AS (
+        UPDATE registration r SET
+            state           = CASE WHEN b.ours THEN $4  ELSE r.state END,
+            next_attempt_at = CASE WHEN b.ours THEN $5  ELSE r.next_attempt_at END,
+            attempts        = greatest(r.attempts, $6),
+            round           = CASE WHEN b.ours THEN r.round + 1 ELSE r.round END,
+            last_status     = CASE WHEN b.ours THEN $7  ELSE r.last_status END,
+            last_error      = CASE WHEN b.ours THEN $8  ELSE r.last_error END,
+            finished_at     = CASE WHEN b.ours THEN $9  ELSE r.finished_at END
+        FROM before b WHERE r.id = b.id),
+    logged AS (
+        INSERT INTO attempt
+            (registration, number, at, duration_ms, status, error, reply_excerpt, verdict)
+        SELECT b.id, $6, $10, $11, $7, $8, $12, $13 FROM before b
+        ON CONFLICT (registration, number) DO UPDATE SET
+            at = EXCLUDED.at, duration_ms = EXCLUDED.duration_ms, status = EXCLUDED.status,
+            error = EXCLUDED.error, reply_excerpt = EXCLUDED.reply_excerpt,
+            verdict = EXCLUDED.verdict)
+    SELECT ours FROM before";
+
+pub(super) async fn record_attempt(
+    db: &Session,
+    delivery: &Delivery,
+    attempt: &Attempt,
+    next: Next,
+    hints: &mut Vec<Hint>,
+) -> Tried<bool> {
+    let id = &delivery.registration_id;
+    let (state, next_at) = match next {
+        Next::Delivered => (State::Delivered, None),
+        Next::RetryAt(at) => (State::Delivering, Some(at.0)),
+        Next::Undeliverable => (State::Undeliverable, None),
+    };
+    let ended_at = attempt.at.after(attempt.duration).0;
+    let finished_at = next_at.is_none().then_some(ended_at);
+    let row = db
+        .query_opt(
+            RECORD,
+            &[
+                id,
+                &i64::from(delivery.attempts),
+                &i64::from(delivery.round),
+                &state.name(),
+                &next_at,
+                &i64::from(attempt.number),
+                &attempt.status.map(i64::from),
+                &storable(attempt.error.as_ref()),
+                &finished_at,
+                &attempt.at.0,
+                &millis(attempt.duration),
+                &storable(attempt.reply_excerpt.as_ref()),
+                &attempt.verdict,
+            ],
+        )
+        .await?;
+    let ours = row.as_ref().map(|row| get(row, 0)).transpose()?.unwrap_or(false);
+    if ours && finished_at.is_some() {
+        hints.push(Hint::Outcome { registration_id: id.clone() });
+    }
+    Ok(ours)
+}
+
+pub(super) async fn postpone(
+    db: &Session,
+    delivery: &Delivery,
+    until: Timestamp,
+    error: &str,
+) -> Tried<()> {
+    let sql = "
+        UPDATE registration SET next_attempt_at = $4, last_error = $5
+        WHERE id = $1 AND state = 'delivering' AND attempts = $2 AND round = $3";
+    let id = &delivery.registration_id;
+    let (attempts, round) = (i64::from(delivery.attempts), i64::from(delivery.round));
+    db.query(sql, &[id, &attempts, &round, &until.0, &error]).await?;
+    Ok(())
+}
+
+/// Text from outside: Postgres refuses the one character U+0000.
+fn storable(text: Option<&String>) -> Option<String> {
+    text.map(|text| text.replace('\0', "\u{fffd}"))
+}
+
+pub(super) async fn redeliver(
+    db: &Session,
+    id: &str,
+    now: Timestamp,
+    hints: &mut Vec<Hint>,
+) -> Tried<Option<Registration>> {
+    let sql = format!(
+        "WITH again AS (
+             UPDATE registration
+             SET state = 'delivering', next_attempt_at = $2, round = 0, finished_at = NULL
+             WHERE id = $1 AND state IN ('delivering', 'delivered', 'undeliverable')
+             RETURNING *),
+         r AS (
+             SELECT TRUE AS again, * FROM again
+             UNION ALL
+             SELECT FALSE, * FROM registration
+             WHERE id = $1 AND NOT EXISTS (SELECT 1 FROM again))
+         SELECT {COLUMNS}, r.again, r.callback_origin
+         FROM r JOIN task t ON t.id = r.task JOIN lane l ON l.id = t.lane"
+    );
+    let Some(row) = db.query_opt(&sql, &[&id, &now.0]).await? else { return Ok(None) };
+    if get(&row, super::rows::WIDTH)? {
+        hints.push(Hint::Due { origin: get(&row, super::rows::WIDTH + 1)? });
+    }
+    registration(&row).map(Some)
+}

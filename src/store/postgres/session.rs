@@ -1,0 +1,274 @@
+//! Connections: a pool of them, and what becomes of one whose work failed.
+
+use std::time::Duration;
+
+use deadpool_postgres::{
+    Hook, HookError, Manager, ManagerConfig, Object, Pool, PoolError, RecyclingMethod, Runtime,
+};
+use tokio::time::error::Elapsed;
+use tokio_postgres::error::SqlState;
+use tokio_postgres::types::ToSql;
+use tokio_postgres::{Row, Statement};
+
+use super::connect::Target;
+use crate::store::{Result, StoreError};
+
+/// Connections of one daemon. Three daemons, with one more each for hints, stay far below the
+/// hundred that Postgres allows by default, and keep more work under way than its disk can sync.
+const CONNECTIONS: usize = 16;
+/// The longest wait for a connection to be free.
+const WAIT_MAX: Duration = Duration::from_secs(5);
+/// The longest a verb may take, should the database not keep its own deadlines.
+const VERB_MAX: Duration = Duration::from_secs(15);
+/// The longest wait for a failed transaction to be taken back.
+const ROLLBACK_MAX: Duration = Duration::from_secs(1);
+/// Tries of work that the database took back for a conflict: each means that another one won.
+const TRIES: u32 = 8;
+/// The longest wait before such a try, a little longer each time.
+const TRY_AGAIN_MAX_MS: u64 = 20;
+
+/// What every connection is told once. Deadlines, longest first: a statement's; a lock's, below
+/// what is left of a lease after a beat, so that nobody decides by what he read before waiting; and
+/// a transaction's whose daemon has fallen silent, so that a paused one blocks nobody for long.
+const SETTINGS: &str = "
+    SET statement_timeout = '10s';
+    SET lock_timeout = '3s';
+    SET idle_in_transaction_session_timeout = '2s';
+    SET SESSION CHARACTERISTICS AS TRANSACTION ISOLATION LEVEL READ COMMITTED;
+    SELECT set_config('synchronous_commit', 'on', false)
+    WHERE current_setting('synchronous_commit') = 'off';";
+
+/// Why a try at a verb failed.
+#[derive(Debug)]
+pub(super) enum Failure {
+    /// The database, or the way to it.
+    Db(tokio_postgres::Error),
+    /// Ours to say.
+    Told(StoreError),
+    /// Somebody was faster: look again.
+    Again,
+}
+
+impl From<tokio_postgres::Error> for Failure {
+    fn from(error: tokio_postgres::Error) -> Self {
+        Self::Db(error)
+    }
+}
+
+impl From<StoreError> for Failure {
+    fn from(error: StoreError) -> Self {
+        Self::Told(error)
+    }
+}
+
+/// The result of one try.
+pub(super) type Tried<T> = std::result::Result<T, Failure>;
+
+/// What a statement is given.
+pub(super) type Params<'a> = [&'a (dyn ToSql + Sync)];
+
+/// The pool.
+#[derive(Clone)]
+pub(super) struct Sessions(Pool);
+
+impl Sessions {
+    pub(super) fn new(target: &Target) -> std::result::Result<Self, String> {
+        let recycling = ManagerConfig { recycling_method: RecyclingMethod::Fast };
+        let manager = Manager::from_config(target.config.clone(), target.tls.clone(), recycling);
+        let settings = Hook::async_fn(|client: &mut deadpool_postgres::ClientWrapper, _| {
+            Box::pin(
+                async move { client.batch_execute(SETTINGS).await.map_err(HookError::Backend) },
+            )
+        });
+        let pool = Pool::builder(manager)
+            .max_size(CONNECTIONS)
+            .runtime(Runtime::Tokio1)
+            .wait_timeout(Some(WAIT_MAX))
+            .create_timeout(Some(WAIT_MAX))
+            .post_create(settings)
+            .build();
+        pool.map(Self).map_err(|error| error.to_string())
+    }
+
+    pub(super) async fn get(&self) -> Result<Session> {
+        let object = self.0.get().await.map_err(|error| away(&error))?;
+        Ok(Session { object: Some(object) })
+    }
+}
+
+impl Sessions {
+    /// Why the database will not have us, however often it is asked; `None` if it may yet.
+    pub(super) async fn refusal(&self) -> Option<String> {
+        let Err(PoolError::Backend(error)) = self.0.get().await else { return None };
+        let cause = std::error::Error::source(&error).and_then(|e| e.downcast_ref());
+        // A certificate that cannot be trusted.
+        if cause.is_some_and(|e: &std::io::Error| e.kind() == std::io::ErrorKind::InvalidData) {
+            return Some(explain(&error));
+        }
+        let code = error.code()?;
+        let passing = *code == SqlState::CANNOT_CONNECT_NOW
+            || *code == SqlState::TOO_MANY_CONNECTIONS
+            || *code == SqlState::ADMIN_SHUTDOWN
+            || *code == SqlState::CRASH_SHUTDOWN;
+        (!passing).then(|| explain(&error))
+    }
+}
+
+fn away(error: &PoolError) -> StoreError {
+    StoreError::Unavailable(match error {
+        PoolError::Timeout(_) => "no connection to the database is free in time".into(),
+        PoolError::Backend(error) => explain(error),
+        error => error.to_string(),
+    })
+}
+
+/// The driver's message says "db error"; the reason is behind it.
+pub(super) fn explain(error: &tokio_postgres::Error) -> String {
+    match error.as_db_error() {
+        Some(db) => format!("the database says: {} ({})", db.message(), db.code().code()),
+        None => match std::error::Error::source(error) {
+            Some(cause) => format!("{error}: {cause}"),
+            None => error.to_string(),
+        },
+    }
+}
+
+/// A connection at work. It goes back to the pool only when its work is known to be over.
+pub(super) struct Session {
+    object: Option<Object>,
+}
+
+impl Session {
+    fn client(&self) -> std::result::Result<&Object, Failure> {
+        self.object.as_ref().ok_or(Failure::Again)
+    }
+
+    /// Statements, ready to be sent without waiting for each other.
+    pub(super) async fn prepare<const N: usize>(&self, sql: [&str; N]) -> Tried<[Statement; N]> {
+        let client = self.client()?;
+        let mut statements = Vec::with_capacity(N);
+        for sql in sql {
+            statements.push(client.prepare_cached(sql).await?);
+        }
+        statements.try_into().map_err(|_| Failure::Again)
+    }
+
+    /// Sends a prepared statement: when first polled, so that the steps of a [`flight`] leave in order.
+    pub(super) async fn send(&self, statement: &Statement, params: &Params<'_>) -> Tried<Vec<Row>> {
+        Ok(self.client()?.query(statement, params).await?)
+    }
+
+    /// Begins or ends a transaction.
+    pub(super) async fn say(&self, word: &str) -> Tried<()> {
+        Ok(self.client()?.batch_execute(word).await?)
+    }
+
+    /// One statement, and its rows.
+    pub(super) async fn query(&self, sql: &str, params: &Params<'_>) -> Tried<Vec<Row>> {
+        let [statement] = self.prepare([sql]).await?;
+        self.send(&statement, params).await
+    }
+
+    /// One statement, and its row if it has one.
+    pub(super) async fn query_opt(&self, sql: &str, params: &Params<'_>) -> Tried<Option<Row>> {
+        Ok(self.query(sql, params).await?.into_iter().next())
+    }
+
+    /// Several statements at once, without parameters.
+    pub(super) async fn batch(&self, sql: &str) -> Tried<()> {
+        Ok(self.client()?.batch_execute(sql).await?)
+    }
+
+    /// What a try came to: the verb's answer, or `None` if it is to be tried again.
+    pub(super) async fn judge<T>(
+        mut self,
+        tried: std::result::Result<Tried<T>, Elapsed>,
+        count: u32,
+    ) -> Option<Result<T>> {
+        let failure = match tried {
+            Ok(Ok(answer)) => {
+                drop(self.object.take());
+                return Some(Ok(answer));
+            }
+            Ok(Err(failure)) => failure,
+            Err(_) => return Some(Err(overdue())),
+        };
+        let told = match failure {
+            Failure::Told(error) => error,
+            Failure::Again => StoreError::Unavailable("others kept changing the same row".into()),
+            Failure::Db(error) if conflict(&error) => StoreError::Unavailable(explain(&error)),
+            Failure::Db(error) if ours(&error) => StoreError::Corrupt(explain(&error)),
+            // Whatever state such a connection is in, it is not used again.
+            Failure::Db(error) => return Some(Err(StoreError::Unavailable(explain(&error)))),
+        };
+        let again = matches!(told, StoreError::Unavailable(_)) && count < TRIES;
+        if let Ok(Ok(())) = tokio::time::timeout(ROLLBACK_MAX, self.say("ROLLBACK")).await {
+            drop(self.object.take());
+        }
+        if !again {
+            return Some(Err(told));
+        }
+        let wait = rand::random_range(0..=TRY_AGAIN_MAX_MS * u64::from(count));
+        tokio::time::sleep(Duration::from_millis(wait)).await;
+        None
+    }
+}
+
+impl Drop for Session {
+    fn drop(&mut self) {
+        // Cut off in mid-work, or failed: what it was doing must not become the next one's.
+        if let Some(object) = self.object.take() {
+            drop(Object::take(object));
+        }
+    }
+}
+
+fn overdue() -> StoreError {
+    StoreError::Unavailable(format!("the database did not answer in {} s", VERB_MAX.as_secs()))
+}
+
+/// Taken back by the database for a conflict with somebody else's work: nothing happened. A
+/// foreign key is one too: the row it names was forgotten between two looks.
+fn conflict(error: &tokio_postgres::Error) -> bool {
+    error.code().is_some_and(|code| {
+        *code == SqlState::T_R_SERIALIZATION_FAILURE
+            || *code == SqlState::T_R_DEADLOCK_DETECTED
+            || *code == SqlState::FOREIGN_KEY_VIOLATION
+    })
+}
+
+/// Refused for what it says, which trying again would not change: classes 22, data exceptions, and
+/// 23, constraints.
+fn ours(error: &tokio_postgres::Error) -> bool {
+    error.code().is_some_and(|code| matches!(&code.code()[..2], "22" | "23"))
+}
+
+pub(super) const fn verb_max() -> Duration {
+    VERB_MAX
+}
+
+/// Sends steps in order, all at once, and waits for all of them: one flight to the database.
+macro_rules! flight {
+    ($($step:expr),+ $(,)?) => {
+        // Blocks of their own, so that each step's arguments live until it is over.
+        futures_util::try_join!($(async { $step.await }),+)
+    };
+}
+pub(super) use flight;
+
+/// Does a verb's work on a connection, again if the database took it back for a conflict.
+macro_rules! on_session {
+    ($sessions:expr, |$db:ident| $work:expr) => {{
+        let mut tries = 1;
+        loop {
+            let $db = $sessions.get().await?;
+            let tried = tokio::time::timeout($crate::store::postgres::session::verb_max(), $work);
+            let tried = tried.await;
+            if let Some(answer) = $db.judge(tried, tries).await {
+                break answer;
+            }
+            tries += 1;
+        }
+    }};
+}
+pub(super) use on_session;

@@ -1,0 +1,13 @@
+//! What only the shared store promises: leases, crashes, many daemons, and what it costs.
+
+#[path = "support/postgres.rs"]
+mod postgres_cluster;
+
+mod postgres_store {
+    pub mod cost;
+    pub mod crowd;
+    pub mod fixture;
+    pub mod leases;
+    pub mod opening;
+    pub mod outage;
+}
