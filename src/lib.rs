@@ -27,3 +27,4 @@ pub mod app;
 pub mod cli;
 pub mod mock_feishu;
 pub mod observability;
+pub mod replay;

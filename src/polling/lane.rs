@@ -5,7 +5,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use super::hold::Hold;
-use super::plan::Plan;
+use super::plan::classes::Waiting;
+use super::plan::{Figures, First, Plan};
 use super::quota::Quota;
 use crate::clock::Steady;
 use crate::config::QuotaLimits;
@@ -80,6 +81,12 @@ struct Task {
     stage: Stage,
 }
 
+impl Watched {
+    fn waiting(&self, task: TaskId) -> Waiting {
+        Waiting { task, born: self.born, looked: self.last_pending.unwrap_or(self.born) }
+    }
+}
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Stage {
     /// Its next poll is planned.
@@ -106,11 +113,11 @@ pub struct Lane {
 }
 
 impl Lane {
-    /// A lane without tasks.
+    /// A lane without tasks, whose polls must save at least `poll_worth` of waiting each.
     #[must_use]
-    pub fn new(limits: QuotaLimits, not_found_grace: Duration) -> Self {
+    pub fn new(limits: QuotaLimits, not_found_grace: Duration, poll_worth: Duration) -> Self {
         Self {
-            plan: Plan::new(),
+            plan: Plan::new(poll_worth),
             quota: Quota::new(limits),
             hold: Hold::default(),
             tasks: BTreeMap::new(),
@@ -140,7 +147,7 @@ impl Lane {
             task.watched.give_up_at = watched.give_up_at;
             return;
         }
-        self.plan.insert(id, watched.born, watched.last_pending, now);
+        self.plan.insert(watched.waiting(id), now);
         self.tasks.insert(id, Task { watched, stage: Stage::Planned });
     }
 
@@ -148,7 +155,7 @@ impl Lane {
     pub fn forget(&mut self, id: TaskId) {
         if let Some(task) = self.tasks.remove(&id) {
             self.deadlines.remove(&(task.watched.give_up_at, id));
-            self.plan.remove(id);
+            self.plan.remove(&task.watched.waiting(id));
         }
     }
 
@@ -160,7 +167,7 @@ impl Lane {
         self.deadlines.insert((next, id));
         task.watched.give_up_at = next;
         task.stage = Stage::Planned;
-        self.plan.insert(id, task.watched.born, task.watched.last_pending, now);
+        self.plan.insert(task.watched.waiting(id), now);
     }
 
     /// A reservation is durable.
@@ -210,12 +217,13 @@ impl Lane {
         match observation {
             Observation::Settled(outcome) => {
                 task.stage = Stage::Ending;
+                self.plan.settled(&task.watched.waiting(id), now);
                 Follows::Settle(outcome)
             }
             Observation::Pending { .. } => {
+                self.plan.pending(&task.watched.waiting(id), sent);
                 task.watched.last_pending = Some(sent);
                 task.watched.not_found_since = None;
-                self.plan.pending(id, sent);
                 Follows::Nothing
             }
             Observation::NotFound => self.not_found(id, sent, now),
@@ -239,7 +247,7 @@ impl Lane {
             return Step::Wait { until: None };
         }
         if !self.reserving
-            && self.plan.first().is_some()
+            && !self.plan.is_empty()
             && let Some(polls) = self.quota.reservation_wanted()
         {
             self.reserving = true;
@@ -247,41 +255,48 @@ impl Lane {
         }
         let deadline = self.deadlines.first().map(|(at, _)| (*at).max(now));
         let poll_at = self.poll_at(now);
-        if poll_at.is_some_and(|at| at <= now) {
+        if let Some((at, Some(task))) = poll_at
+            && at <= now
+        {
             if self.prepared {
-                return self.poll(now);
+                return self.poll(task, now);
             }
             if !self.preparing {
                 self.preparing = true;
                 return Step::Prepare;
             }
         }
-        let poll_at = poll_at.filter(|_| self.prepared || !self.preparing);
+        let poll_at = poll_at.map(|(at, _)| at).filter(|_| self.prepared || !self.preparing);
         Step::Wait {
             until: [poll_at, self.next_deadline(now, deadline)].into_iter().flatten().min(),
         }
     }
 
-    fn poll(&mut self, now: Steady) -> Step {
-        let Some((_, id)) = self.plan.first() else { return Step::Wait { until: None } };
-        self.plan.sent(id);
+    fn poll(&mut self, id: TaskId, now: Steady) -> Step {
         self.quota.spend(now);
         self.hold.probing(now);
         self.under_way += 1;
         if let Some(task) = self.tasks.get_mut(&id) {
+            self.plan.sent(&task.watched.waiting(id));
             task.stage = Stage::UnderWay;
         }
         Step::Poll { task: id }
     }
 
-    /// When the next poll may and should be sent; `None`: only an event can tell.
-    fn poll_at(&mut self, now: Steady) -> Option<Steady> {
-        let (worth_it_at, _) = self.plan.first()?;
+    /// When the next poll may and should be sent, or when to ask again; `None`: only an event can
+    /// tell.
+    fn poll_at(&mut self, now: Steady) -> Option<(Steady, Option<TaskId>)> {
         if self.under_way >= UNDER_WAY_MAX || self.quota.permits() == 0 {
             return None;
         }
         let held_until = self.hold.opens(self.under_way)?;
-        Some(worth_it_at.max(self.quota.earliest(now)).max(held_until))
+        match self.plan.first(now, &self.quota) {
+            First::Nothing => None,
+            First::Ask(at) => Some((at.max(held_until), None)),
+            First::Look(task) => {
+                Some((self.quota.earliest(now).max(held_until).max(now), Some(task)))
+            }
+        }
     }
 
     /// A task whose time is over and whose last look is done, or cannot be had.
@@ -296,10 +311,10 @@ impl Lane {
             match task.stage {
                 Stage::Planned if fresh || now >= deadline.after(LAST_LOOK_WAIT) => {
                     task.stage = Stage::Ending;
-                    self.plan.sent(id);
+                    self.plan.sent(&task.watched.waiting(id));
                     return Some(id);
                 }
-                Stage::Planned => self.plan.hurry(id),
+                Stage::Planned => self.plan.hurry(&task.watched.waiting(id)),
                 Stage::UnderWay | Stage::Ending => {}
             }
         }
@@ -344,7 +359,7 @@ impl Lane {
     fn look_again(&mut self, id: TaskId, at: Steady) {
         if let Some(task) = self.tasks.get_mut(&id) {
             task.stage = Stage::Planned;
-            self.plan.unanswered(id, at);
+            self.plan.unanswered(&task.watched.waiting(id), at);
         }
     }
 
@@ -387,6 +402,12 @@ impl Lane {
     #[must_use]
     pub fn suspended(&self) -> Option<(&AccountProblem, Steady)> {
         self.hold.suspended()
+    }
+
+    /// What the lane's schedule amounts to.
+    #[must_use]
+    pub fn figures(&self) -> Figures {
+        self.plan.figures()
     }
 
     /// The lane's quota.

@@ -73,6 +73,16 @@ impl Quota {
         now.max(second).max(minute).max(self.closed_until.unwrap_or(now))
     }
 
+    /// How many polls may be sent within `ahead` from now, if each is sent as early as it may.
+    #[must_use]
+    pub fn room(&self, now: Steady, ahead: Duration) -> u32 {
+        let still = now.after(ahead).before(MINUTE);
+        let first = self.arrived.partition_point(|at| *at <= still);
+        let kept = u32::try_from(self.arrived.len() - first).unwrap_or(u32::MAX);
+        let under_way: u32 = self.under_way.values().sum();
+        self.limits.per_minute.saturating_sub(kept).saturating_sub(under_way)
+    }
+
     /// A poll is sent.
     pub fn spend(&mut self, now: Steady) {
         debug_assert!(self.permits > 0, "a poll without a reservation");
