@@ -119,6 +119,12 @@ impl Estimate {
         self.life = Arc::new(Lifetimes::of_cells(&with_tail(&self.shares, known)));
     }
 
+    /// Whether what was learned has just been found out of date.
+    #[must_use]
+    pub fn drifted(&self) -> bool {
+        self.drifted
+    }
+
     /// Settled tasks that the estimate rests on.
     #[must_use]
     pub fn observations(&self) -> usize {

@@ -7,6 +7,7 @@
 pub mod appointments;
 pub mod arrivals;
 pub mod classes;
+pub mod curiosity;
 pub mod forecast;
 pub mod price;
 pub mod schedule;
@@ -17,6 +18,7 @@ use std::time::Duration;
 
 use appointments::Appointments;
 use arrivals::Arrivals;
+use curiosity::Curiosity;
 use classes::{Classes, Waiting, seconds};
 use price::Price;
 use table::Table;
@@ -29,12 +31,13 @@ use crate::task::TaskId;
 /// The schedule of one lane.
 #[derive(Debug)]
 pub struct Plan {
-    classes: Classes,
+    pub classes: Classes,
     appointments: Appointments,
-    arrivals: Arrivals,
-    estimate: Estimate,
-    table: Arc<Table>,
-    price: Price,
+    pub curiosity: Curiosity,
+    pub arrivals: Arrivals,
+    pub estimate: Estimate,
+    pub table: Arc<Table>,
+    pub price: Price,
 }
 
 /// What a lane's schedule amounts to, for people.
@@ -57,6 +60,7 @@ impl Plan {
         Self {
             classes: Classes::default(),
             appointments: Appointments::default(),
+            curiosity: Curiosity::default(),
             arrivals: Arrivals::default(),
             estimate: Estimate::new(),
             table: Table::prior(),
@@ -70,8 +74,19 @@ impl Plan {
     pub fn insert(&mut self, task: Waiting, now: Steady) {
         if task.looked == task.born {
             self.arrivals.arrived(now);
+            if let Some(at) = self.probe(&task, now) {
+                return self.appointments.make(task.task, at);
+            }
         }
         self.wait(task);
+    }
+
+    /// When to look at a new task out of curiosity, if at all.
+    fn probe(&mut self, task: &Waiting, now: Steady) -> Option<Steady> {
+        let first = self.table.gap(self.price.level(), (0, 0.0));
+        let at = self.curiosity.probe(task.task, first, self.estimate.observations())?;
+        let at = task.born.after(Duration::from_secs_f64(at));
+        (at > now).then_some(at)
     }
 
     /// Plans no more looks at a task.
@@ -172,6 +187,9 @@ impl Plan {
             let tasks = class.queue.len() as f64;
             (age > 0.0).then_some((age, tasks))
         });
+        if self.estimate.drifted() {
+            self.curiosity = Curiosity::default();
+        }
         self.estimate.learn(open);
         self.table = Arc::new(Table::new(Arc::clone(self.estimate.life())));
     }

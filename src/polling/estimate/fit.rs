@@ -93,16 +93,17 @@ pub fn round(
         density += change[cell];
         shares[cell] = (shares[cell] * density + prior_weight * prior[cell]) / total;
     }
-    smooth(shares, kernel);
+    smooth(shares, prior, kernel);
 }
 
-/// Smooths all cells but the last, keeping their sum.
-fn smooth(shares: &mut Vec<f64>, kernel: &[f64]) {
+/// Smooths all cells but the last, keeping their sum. What is smoothed is how the shares differ
+/// from the prior's: where nothing is known, they become like the prior.
+fn smooth(shares: &mut Vec<f64>, prior: &[f64], kernel: &[f64]) {
     let last = CELLS - 1;
     let mut smoothed = vec![0.0; CELLS];
     smoothed[last] = shares[last];
     for cell in 0..last {
-        let share = shares[cell];
+        let share = shares[cell] / prior[cell];
         smoothed[cell] += share * kernel[0];
         for (distance, weight) in kernel.iter().enumerate().skip(1) {
             // What would fall off an end is reflected back in.
@@ -112,6 +113,15 @@ fn smooth(shares: &mut Vec<f64>, kernel: &[f64]) {
             smoothed[left] += share * weight;
             smoothed[right] += share * weight;
         }
+    }
+    let whole: f64 = shares[..last].iter().sum();
+    let mut sum = 0.0;
+    for cell in 0..last {
+        smoothed[cell] *= prior[cell];
+        sum += smoothed[cell];
+    }
+    for share in &mut smoothed[..last] {
+        *share *= whole / sum.max(1e-12);
     }
     *shares = smoothed;
 }

@@ -1,6 +1,7 @@
 //! How many looks a price would lead to, compared with the room in the quota.
 
 use super::classes::{Classes, seconds};
+use super::schedule::Schedule;
 use super::table::Table;
 use crate::clock::Steady;
 use crate::polling::estimate::ages;
@@ -21,7 +22,7 @@ pub fn looks(row: usize, table: &Table, classes: &Classes, rate: f64, now: Stead
         let age = head.age();
         let gap = schedule.gap(ages::place(age));
         let left = table.life().survival(age).max(1e-6);
-        let had = schedule.looks(age + gap);
+        let still = table.life().survival(age + gap) / left;
         for (planned, horizon) in planned.iter_mut().zip(HORIZONS) {
             let until = seconds(now.0) + horizon - gap;
             if seconds(head.looked.0) > until {
@@ -35,14 +36,14 @@ pub fn looks(row: usize, table: &Table, classes: &Classes, rate: f64, now: Stead
             let from = seconds(head.looked.0).max(seconds(now.0) - gap);
             let to = seconds(last.looked.0).min(until).max(from);
             let remaining = until - f64::midpoint(from, to);
-            let again = (schedule.looks(age + gap + remaining) - had).max(0.0) / left;
+            let again = still * further(table, schedule, age + gap, remaining);
             #[expect(clippy::cast_precision_loss, reason = "tasks of one lane")]
             let due = due as f64;
             *planned += due * (1.0 + again);
         }
     }
     let first = schedule.gap((0, 0.0));
-    let had = schedule.looks(first);
+    let still = table.life().survival(first);
     for (planned, horizon) in planned.iter_mut().zip(HORIZONS) {
         const SLICES: u32 = 6;
         let span = horizon - first;
@@ -51,11 +52,22 @@ pub fn looks(row: usize, table: &Table, classes: &Classes, rate: f64, now: Stead
         }
         let width = span / f64::from(SLICES);
         for slice in 0..SLICES {
-            let watched = first + (f64::from(slice) + 0.5) * width;
-            *planned += rate * width * (1.0 + (schedule.looks(watched) - had).max(0.0));
+            let remaining = (f64::from(slice) + 0.5) * width;
+            *planned += rate * width * (1.0 + still * further(table, schedule, first, remaining));
         }
     }
     planned
+}
+
+/// Looks in the `remaining` seconds after a look that found a task of this age pending: the next
+/// one at its time, those after it at their average rate.
+fn further(table: &Table, schedule: &Schedule, age: f64, remaining: f64) -> f64 {
+    let next = age + schedule.gap(ages::place(age));
+    if next > age + remaining {
+        return 0.0;
+    }
+    let left = table.life().survival(age).max(1e-6);
+    1.0 + (schedule.looks(age + remaining) - schedule.looks(next)).max(0.0) / left
 }
 
 /// The largest share of any horizon's room that the price of `row` would take.

@@ -9,7 +9,7 @@ use crate::clock::Steady;
 const GOOD_FOR: Duration = Duration::from_secs(1);
 /// The share of the price forecast that is asked: looks forgone are lost, looks that the quota
 /// delays a little are not, so it is better to ask a little too few seconds than too many.
-const SHARE: f64 = 0.8;
+const SHARE: f64 = 0.85;
 /// No look ever costs more, seconds: in a backlog a look spends a place in the quota for a
 /// minute, and what that is worth does not grow with the backlog.
 const HIGHEST: f64 = 40.0;

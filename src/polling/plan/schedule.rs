@@ -97,6 +97,10 @@ fn looks_by_age(life: &Lifetimes, gap: &[f64]) -> Box<[f32]> {
     looks.into()
 }
 
+/// However old, a task may settle within its age again with at least about this chance: otherwise
+/// a few digits of rounding could keep it from ever being looked at again.
+const LEAST_HAZARD: f64 = 1e-3;
+
 struct Solver {
     price: f64,
     age: Vec<f64>,
@@ -120,13 +124,14 @@ impl Solver {
             settled[point] =
                 settled[point - 1] + width * f64::midpoint(density[point - 1], density[point]);
         }
-        let mut gap = vec![0.0; POINTS];
-        // Past the grid tasks are looked at as rarely as the grid is long.
-        gap[POINTS - 1] = ages::age(POINTS - 1);
         // One more look at whoever is still pending there.
         let mut value = vec![0.0; POINTS];
         value[POINTS - 1] = price * f64::from(life.survive()[POINTS - 1]);
-        Self { price, age, settled, density, value, gap, horizon: POINTS - 1 }
+        let (gap, horizon) = (vec![0.0; POINTS], POINTS - 1);
+        let mut solver = Self { price, age, settled, density, value, gap, horizon };
+        // What happens past the grid is as in its last cell.
+        solver.gap[horizon] = solver.short_gap(horizon);
+        solver
     }
 
     fn step(&mut self, point: usize) {
@@ -182,7 +187,8 @@ impl Solver {
     /// The best gap under a constant hazard `h`: `e^(hg) − 1 = h (g + μ)`.
     fn short_gap(&self, point: usize) -> f64 {
         let left = (1.0 - self.settled[point]).max(1e-9);
-        let hazard = (self.density[point] / left).max(1e-9);
+        let least = LEAST_HAZARD / (1.0 + self.age[point]);
+        let hazard = (self.density[point] / left).max(least);
         let mut gap = (2.0 * self.price / hazard).sqrt();
         for _ in 0..3 {
             let grown = (hazard * gap).exp();

@@ -51,8 +51,12 @@ impl Table {
     #[must_use]
     pub fn gap(&self, level: f64, place: (usize, f64)) -> f64 {
         let (row, share) = split(level);
-        let low = self.row(row).gap(place);
-        low + (self.row(row + 1).gap(place) - low) * share
+        let (low, high) = (self.row(row).gap(place), self.row(row + 1).gap(place));
+        // Between two humps the best gap jumps, and anything between the two is worse than either.
+        if high > JUMP * low {
+            return if share < 0.5 { low } else { high };
+        }
+        low + (high - low) * share
     }
 
     /// The highest level at which a task pending at `place` would be looked at after `waited`
@@ -94,6 +98,9 @@ pub fn level_of(price: f64) -> f64 {
     let highest = (PRICES - 1) as f64;
     (PER_DOUBLING * (price / LOWEST).log2()).clamp(0.0, highest)
 }
+
+/// Gaps of neighbouring prices that differ by more are two different plans.
+const JUMP: f64 = 1.6;
 
 fn split(level: f64) -> (usize, f64) {
     #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "clamped")]
