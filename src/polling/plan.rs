@@ -84,7 +84,7 @@ impl Plan {
     /// When to look at a new task out of curiosity, if at all.
     fn probe(&mut self, task: &Waiting, now: Steady) -> Option<Steady> {
         let first = self.table.gap(self.price.level(), (0, 0.0));
-        let at = self.curiosity.probe(task.task, first, self.estimate.observations())?;
+        let at = self.curiosity.probe(task.task, first)?;
         let at = task.born.after(Duration::from_secs_f64(at));
         (at > now).then_some(at)
     }
@@ -112,13 +112,24 @@ impl Plan {
 
     /// It was still pending at `looked`.
     pub fn pending(&mut self, task: &Waiting, looked: Steady) {
+        self.probed(task, looked, false);
         self.estimate.pending(task.age(), seconds(looked.0 - task.born.0));
         self.wait(Waiting { looked, ..*task });
     }
 
     /// It was seen settled at `seen`.
     pub fn settled(&mut self, task: &Waiting, seen: Steady) {
+        self.probed(task, seen, true);
         self.estimate.settled(task.age(), seconds(seen.0 - task.born.0));
+    }
+
+    /// A new task that is looked at sooner than it would be was looked at out of curiosity.
+    fn probed(&mut self, task: &Waiting, looked: Steady, settled: bool) {
+        let age = seconds(looked.0 - task.born.0);
+        let first = self.table.gap(self.price.level(), (0, 0.0));
+        if task.looked == task.born && age < 0.85 * first && self.curiosity.curious(first) {
+            self.estimate.probed(age, settled);
+        }
     }
 
     /// The look told nothing: look again at `at`.
@@ -181,16 +192,10 @@ impl Plan {
     }
 
     fn learn(&mut self) {
-        let open = self.classes.iter().filter_map(|class| {
-            let age = class.queue.front()?.age();
-            #[expect(clippy::cast_precision_loss, reason = "tasks of one lane")]
-            let tasks = class.queue.len() as f64;
-            (age > 0.0).then_some((age, tasks))
-        });
         if self.estimate.drifted() {
             self.curiosity = Curiosity::default();
         }
-        self.estimate.learn(open);
+        self.estimate.learn();
         self.table = Arc::new(Table::new(Arc::clone(self.estimate.life())));
     }
 

@@ -10,7 +10,7 @@ const REGIONS: usize = 10;
 /// Surprises fade over so many settled tasks.
 const MEMORY: f64 = 60.0;
 /// The sum of squared, normalised surprises that chance alone does not reach.
-const ALARM: f64 = 22.0;
+const ALARM: f64 = 30.0;
 
 /// Surprises by region of age.
 #[derive(Clone, Debug, Default)]
@@ -44,7 +44,7 @@ impl Drift {
     #[must_use]
     pub fn statistic(&self, observations: f64) -> f64 {
         // A young estimate is itself uncertain: its error looks like surprise.
-        let doubt = 1.0 + MEMORY / observations.max(1.0);
+        let doubt = 1.0 + 2.0 * MEMORY / observations.max(1.0);
         let square = |(surprise, spread): (&f32, &f32)| {
             f64::from(*surprise).powi(2) / (f64::from(*spread) * doubt + 1.0)
         };

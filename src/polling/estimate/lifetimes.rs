@@ -50,11 +50,26 @@ impl Lifetimes {
         Self { survive: survive.into(), density: density.into() }
     }
 
+    /// The distribution with these chances to settle in each cell, for a task that comes to it.
+    #[must_use]
+    pub fn of_chances(chances: &[f64]) -> Self {
+        let mut left = 1.0;
+        let cells: Vec<f64> = chances
+            .iter()
+            .map(|chance| {
+                let share = left * chance;
+                left -= share;
+                share
+            })
+            .collect();
+        Self::of_cells(&cells)
+    }
+
     /// What is expected where nothing has been seen yet.
     #[must_use]
     pub fn prior() -> Arc<Self> {
         static PRIOR: LazyLock<Arc<Lifetimes>> =
-            LazyLock::new(|| Arc::new(Lifetimes::of_cells(&prior_cells())));
+            LazyLock::new(|| Arc::new(Lifetimes::of_chances(prior_chances())));
         Arc::clone(&PRIOR)
     }
 
@@ -84,9 +99,32 @@ impl Lifetimes {
     }
 }
 
-/// The prior's share of each cell.
+/// The prior's chance to settle in each cell, for a task that comes to it.
 #[must_use]
-pub fn prior_cells() -> Vec<f64> {
+pub fn prior_chances() -> &'static [f64] {
+    static CHANCES: LazyLock<Vec<f64>> = LazyLock::new(|| {
+        let mut left = 1.0;
+        let chances = prior_cells().into_iter().enumerate().map(|(cell, share)| {
+            let chance = f64::max(share / left, tail(ages::age(cell + 1)));
+            left -= share;
+            chance
+        });
+        chances.collect()
+    });
+    &CHANCES
+}
+
+/// However old a task is, its chance to settle before it is e times as old: the way heavy tails
+/// do it. With less the last stragglers would starve.
+const TAIL_RATE: f64 = 0.8;
+
+/// The chance, in the cell that ends at an age (seconds), of a task in the tail.
+fn tail(age: f64) -> f64 {
+    let in_tail = (age / PRIOR_MEDIAN).min(1.0);
+    TAIL_RATE * in_tail * ages::STEP * age / (1.0 + age)
+}
+
+fn prior_cells() -> Vec<f64> {
     let centre = PRIOR_MEDIAN.ln_1p();
     let bell: Vec<f64> = (0..POINTS - 1)
         .map(|cell| {

@@ -8,7 +8,7 @@ use crate::task::TaskId;
 const FIRST_LOOK_MIN: f64 = 4.0;
 /// The share of tasks probed while nothing is known, and in the long run.
 const SHARE_FIRST: f64 = 0.08;
-const SHARE_LAST: f64 = 0.002;
+const SHARE_LAST: f64 = 0.01;
 /// So many probes bring the share down to half.
 const PROBES_HALF: f64 = 30.0;
 /// Probes go to ages between this share of the first look's and all of it.
@@ -17,14 +17,20 @@ const EARLIEST: f64 = 0.15;
 /// When to probe.
 #[derive(Clone, Debug, Default)]
 pub struct Curiosity {
-    probes: f64,
+    pub probes: f64,
 }
 
 impl Curiosity {
+    /// Whether looks are so dear that some have to be taken out of curiosity.
+    #[must_use]
+    pub fn curious(&self, first: f64) -> bool {
+        first >= FIRST_LOOK_MIN
+    }
+
     /// The age (seconds) at which to look at a new task to learn from it, if at all; `first` is
     /// the age at which it would be looked at anyway.
-    pub fn probe(&mut self, task: TaskId, first: f64, _observations: usize) -> Option<f64> {
-        if first < FIRST_LOOK_MIN {
+    pub fn probe(&mut self, task: TaskId, first: f64) -> Option<f64> {
+        if !self.curious(first) {
             return None;
         }
         let share = SHARE_LAST + SHARE_FIRST / (1.0 + (self.probes / PROBES_HALF).powi(2));
@@ -34,7 +40,7 @@ impl Curiosity {
         }
         self.probes += 1.0;
         // Even in the logarithm of age.
-        Some(first * EARLIEST.powf(place))
+        Some(first * EARLIEST.powf(place * place))
     }
 }
 
