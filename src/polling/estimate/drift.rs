@@ -8,9 +8,9 @@ use super::ages::POINTS;
 /// Ages are told apart by so many regions of the grid.
 const REGIONS: usize = 10;
 /// Surprises fade over so many settled tasks.
-const MEMORY: f64 = 60.0;
+const MEMORY: f64 = 120.0;
 /// The sum of squared, normalised surprises that chance alone does not reach.
-const ALARM: f64 = 30.0;
+const ALARM: f64 = 28.0;
 
 /// Surprises by region of age.
 #[derive(Clone, Debug, Default)]
