@@ -1,1 +1,33 @@
-//! The HTTP API.
+//! The HTTP API: register, inspect, cancel, send again.
+//!
+//! [`server`] owns the sockets and their limits, [`openapi`] the list of routes and the description
+//! made from it, [`problem`] every error. Handlers keep nothing: everything durable is asked of the
+//! store, and [`ApiState`] names all that the API is given.
+
+pub mod accounts;
+pub mod attempt;
+pub mod auth;
+pub mod body;
+pub mod cursor;
+pub mod duration;
+pub mod events;
+pub mod gate;
+pub mod health;
+pub mod ids;
+pub mod observe;
+pub mod openapi;
+pub mod outcomes;
+pub mod ping;
+pub mod problem;
+pub mod query;
+pub mod registrations;
+pub mod segment;
+pub mod server;
+pub mod shared;
+pub mod validate;
+pub mod wait;
+
+pub use events::{EventRefusal, EventReply, EventSink};
+pub use ping::{PingError, Pinger};
+pub use server::{Drained, Listener, serve};
+pub use shared::{ApiState, JudgeCallback, Limits};

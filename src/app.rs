@@ -1,1 +1,253 @@
 //! The composition root: the only file that knows every concrete type.
+
+mod accounts;
+mod adapters;
+mod upkeep;
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+
+use self::accounts::Accounts;
+use self::adapters::{Callbacks, FeishuEvents};
+use crate::api::{self, ApiState, Listener};
+use crate::clock::{Clock, SystemClock};
+use crate::config::{Config, StoreUrl};
+use crate::delivery::send::http::HttpCourier;
+use crate::delivery::{self, guard};
+use crate::observability::Metrics;
+use crate::polling::board::Board;
+use crate::polling::{self, Context};
+use crate::service::{Notifier, Passed, PassedListener};
+use crate::source::feishu::{Deadlines, Http, HttpError};
+use crate::store::Store;
+use crate::store::sqlite::{OpenError, Sqlite};
+
+/// The name of the API's socket in `outcomed.socket`.
+const API_SOCKET: &str = "api";
+
+/// How long attempts under way may take at shutdown: the longest an attempt may take by default,
+/// and within systemd's `TimeoutStopSec`.
+const DELIVERY_DRAIN: Duration = Duration::from_secs(20);
+
+/// Why the daemon could not start. Nothing has been announced or changed by then.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// The store.
+    #[error(transparent)]
+    Store(#[from] OpenError),
+    /// A store this build cannot open.
+    #[error(
+        "`store.url` names a Postgres database, which this version cannot use yet: set it to `sqlite:FILE`"
+    )]
+    NoPostgres,
+    /// The API's address.
+    #[error(
+        "cannot listen on {address}: {source}; is another outcomed running, or is the address wrong?"
+    )]
+    Listen {
+        /// As configured.
+        address: String,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// The HTTP client.
+    #[error(transparent)]
+    Http(#[from] HttpError),
+}
+
+/// A daemon that has opened its store and bound its address, and does nothing yet.
+pub struct App {
+    config: watch::Sender<Arc<Config>>,
+    clock: Arc<dyn Clock>,
+    metrics: Arc<Metrics>,
+    store: Arc<dyn Store>,
+    board: Arc<Board>,
+    accounts: Accounts,
+    listeners: Vec<Listener>,
+    notifier: Notifier,
+}
+
+impl App {
+    /// Opens and binds everything that can fail.
+    pub async fn build(
+        config: Config,
+        passed: Vec<Passed>,
+        notifier: Notifier,
+    ) -> Result<Self, StartError> {
+        // The TLS library is told once which cryptography to use; a second time changes nothing.
+        let _ = rustls::crypto::ring::default_provider().install_default();
+        let clock: Arc<dyn Clock> = Arc::new(SystemClock::new());
+        let metrics = Arc::new(Metrics::default());
+        let listeners = listeners(&config, passed).await?;
+        let store = open_store(&config.store, &clock, &metrics)?;
+        let http = Http::new(Deadlines::default())?;
+        let accounts = Accounts::new(&config, http, &clock, &metrics);
+        let (config, _) = watch::channel(Arc::new(config));
+        let board = Arc::new(Board::default());
+        Ok(Self { config, clock, metrics, store, board, accounts, listeners, notifier })
+    }
+
+    /// Where the API listens, as a person would write it.
+    #[must_use]
+    pub fn addresses(&self) -> Vec<String> {
+        self.listeners.iter().map(Listener::address).collect()
+    }
+
+    /// Changes the settings of a running daemon.
+    #[must_use]
+    pub fn reloader(&self) -> Reloader {
+        Reloader { config: self.config.clone(), accounts: self.accounts.clone() }
+    }
+
+    /// What is counted.
+    #[must_use]
+    pub fn metrics(&self) -> Arc<Metrics> {
+        Arc::clone(&self.metrics)
+    }
+
+    /// Runs until `shutdown`, then drains. Returns whether everything under way was finished.
+    pub async fn run(self, shutdown: CancellationToken) -> bool {
+        let own = self.own_addresses();
+        let courier = Arc::new(HttpCourier::new(own));
+        let upkeep = upkeep::Upkeep {
+            store: Arc::clone(&self.store),
+            board: Arc::clone(&self.board),
+            config: self.config.subscribe(),
+            clock: Arc::clone(&self.clock),
+            metrics: Arc::clone(&self.metrics),
+            notifier: self.notifier.clone(),
+            shutdown: shutdown.clone(),
+        };
+        let polling = polling::run(Context {
+            store: Arc::clone(&self.store),
+            upstreams: self.accounts.subscribe(),
+            settings: self.config.borrow().polling.clone(),
+            clock: Arc::clone(&self.clock),
+            board: Arc::clone(&self.board),
+            metrics: Arc::clone(&self.metrics),
+            shutdown: shutdown.clone(),
+        });
+        let parts = delivery::Parts {
+            hints: self.store.hints(),
+            outbox: self.store.clone(),
+            config: self.config.subscribe(),
+            clock: Arc::clone(&self.clock),
+            metrics: Arc::clone(&self.metrics),
+            courier: courier.clone(),
+            jitter: Arc::new(delivery::random_jitter),
+        };
+        let delivery = delivery::run(parts, shutdown.clone(), DELIVERY_DRAIN);
+        let state = self.api_state(courier);
+        let api = api::serve(self.listeners, state, shutdown.clone());
+        // Each on a task of its own: a panic in one must not be waited for by the others.
+        let (polling, delivery) = (tokio::spawn(polling), tokio::spawn(delivery));
+        let (api, upkeep) = (tokio::spawn(api), tokio::spawn(upkeep.run()));
+        let ended = tokio::try_join!(polling, delivery, api, upkeep);
+        match ended {
+            Ok(((), delivery, api, ())) => {
+                tracing::info!(attempts_cut_off = delivery.cut_off, api = ?api, "drained");
+                delivery.cut_off == 0 && api == api::Drained::Clean
+            }
+            Err(error) => {
+                tracing::error!(%error, "a part of the daemon has died");
+                false
+            }
+        }
+    }
+
+    fn api_state(&self, courier: Arc<HttpCourier>) -> ApiState {
+        ApiState {
+            store: Arc::clone(&self.store),
+            config: self.config.subscribe(),
+            clock: Arc::clone(&self.clock),
+            board: Arc::clone(&self.board),
+            metrics: Arc::clone(&self.metrics),
+            judge_callback: Arc::new(|url, client| {
+                guard::judge_url(url, &client.callback_allow).map_err(|refusal| refusal.to_string())
+            }),
+            pinger: Arc::new(Callbacks {
+                courier,
+                clock: Arc::clone(&self.clock),
+                config: self.config.subscribe(),
+            }),
+            events: Arc::new(FeishuEvents {
+                config: self.config.subscribe(),
+                tickets: self.accounts.tickets(),
+            }),
+            limits: api::Limits::default(),
+        }
+    }
+
+    /// Our own addresses, which no callback may reach.
+    fn own_addresses(&self) -> Vec<SocketAddr> {
+        self.addresses()
+            .iter()
+            .filter_map(|address| address.strip_prefix("http://")?.parse().ok())
+            .collect()
+    }
+}
+
+/// Changes the settings of a running daemon.
+#[derive(Clone)]
+pub struct Reloader {
+    config: watch::Sender<Arc<Config>>,
+    accounts: Accounts,
+}
+
+impl Reloader {
+    /// The settings as they are.
+    #[must_use]
+    pub fn current(&self) -> Arc<Config> {
+        self.config.borrow().clone()
+    }
+
+    /// From now on these settings hold, as far as they can without a restart.
+    pub fn apply(&self, config: Config) {
+        self.accounts.apply(&config);
+        self.config.send_replace(Arc::new(config));
+    }
+}
+
+/// A socket passed by systemd wins over the configured address.
+async fn listeners(config: &Config, passed: Vec<Passed>) -> Result<Vec<Listener>, StartError> {
+    let named = |passed: &Passed| passed.name == API_SOCKET;
+    let any_named = passed.iter().any(named);
+    let of_systemd =
+        |source| StartError::Listen { address: "the socket of systemd".into(), source };
+    let listeners: Vec<Listener> = passed
+        .into_iter()
+        .filter(|passed| named(passed) || !any_named)
+        .map(|passed| match passed.listener {
+            PassedListener::Tcp(tcp) => Listener::from_tcp(tcp),
+            PassedListener::Unix(unix) => Listener::from_unix(unix),
+        })
+        .collect::<std::io::Result<_>>()
+        .map_err(of_systemd)?;
+    if !listeners.is_empty() {
+        return Ok(listeners);
+    }
+    let address = &config.http.listen;
+    let bound = Listener::bind(address).await;
+    let listener =
+        bound.map_err(|source| StartError::Listen { address: address.to_string(), source })?;
+    Ok(vec![listener])
+}
+
+fn open_store(
+    url: &StoreUrl,
+    clock: &Arc<dyn Clock>,
+    metrics: &Arc<Metrics>,
+) -> Result<Arc<dyn Store>, StartError> {
+    match url {
+        StoreUrl::Sqlite(path) => {
+            let metrics = Arc::clone(metrics);
+            let on_commit = move |writes, took| metrics.commit(writes, took);
+            Ok(Arc::new(Sqlite::open(path, Arc::clone(clock), Arc::new(on_commit))?))
+        }
+        StoreUrl::Postgres(_) => Err(StartError::NoPostgres),
+    }
+}

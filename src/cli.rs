@@ -9,7 +9,9 @@ pub mod mock_feishu;
 pub mod new_secret;
 pub mod replay;
 pub mod serve;
+pub mod stopping;
 
+use std::io::Write;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
@@ -39,7 +41,7 @@ enum Command {
     /// Print a new signing secret
     NewSecret(new_secret::SecretArgs),
     /// Run a stand-in for Feishu
-    MockFeishu(mock_feishu::Args),
+    MockFeishu(Box<mock_feishu::Args>),
     /// Run the scheduler over a trace in virtual time
     Replay(replay::Args),
     /// Print a completion script for a shell
@@ -83,10 +85,25 @@ impl Cli {
             Command::Listen(args) => listen::run(args),
             Command::NewToken(args) => new_secret::run_token(args),
             Command::NewSecret(args) => new_secret::run_secret(args),
-            Command::MockFeishu(args) => mock_feishu::run(args),
+            Command::MockFeishu(args) => mock_feishu::run(*args),
             Command::Replay(args) => replay::run(args),
             Command::Completions(args) => documents::run_completions(args),
             Command::Man(args) => documents::run_man(args),
         }
     }
+}
+
+/// Runs a command's future to its end.
+fn block_on(command: impl Future<Output = Exit>) -> Exit {
+    match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+        Ok(runtime) => runtime.block_on(command),
+        Err(error) => fail(&format!("cannot start the runtime: {error}"), Exit::Failure),
+    }
+}
+
+/// Says on standard error what went wrong.
+fn fail(message: &str, exit: Exit) -> Exit {
+    // Where standard error is gone, the exit code says what is left to say.
+    let _ = writeln!(std::io::stderr(), "{}", message.trim_end());
+    exit
 }

@@ -1,5 +1,9 @@
 //! The one mapping from what happened to log lines and metrics.
 
+pub mod line;
+pub mod logging;
 pub mod metrics;
+pub mod process;
 
-pub use metrics::Metrics;
+pub use logging::{LogError, LogHandle, init};
+pub use metrics::{Metrics, Snapshot};

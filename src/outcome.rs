@@ -18,7 +18,9 @@ pub struct Outcome {
 }
 
 /// The three ways a task can end.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(
+    Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, utoipa::ToSchema,
+)]
 #[serde(rename_all = "lowercase")]
 pub enum Class {
     /// Feishu created the application.
@@ -42,7 +44,7 @@ impl Class {
 }
 
 /// The ids of Feishu's `website_delivery_dto`; absent and blank ones are `None`.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct Ids {
     /// The application.
     pub application_id: Option<String>,
@@ -59,7 +61,7 @@ pub struct Ids {
 }
 
 /// Why a task did not succeed.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct Failure {
     /// The stable word for it.
     pub reason: Reason,
@@ -70,7 +72,9 @@ pub struct Failure {
 }
 
 /// The stable words for why a task did not succeed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(
+    Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, utoipa::ToSchema,
+)]
 #[serde(rename_all = "snake_case")]
 pub enum Reason {
     /// Status 3 that names an earlier delivery.
@@ -129,7 +133,7 @@ impl Outcome {
 }
 
 /// When and how the outcome was learned.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct Observed {
     /// When the registration was accepted.
     pub registered_at: Timestamp,
@@ -144,7 +148,7 @@ pub struct Observed {
 }
 
 /// An outcome with its provenance: the callback's `data` less `registration_id` and `metadata`.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct Report {
     /// What was waited for.
     pub task: TaskRef,
@@ -202,6 +206,15 @@ pub fn body(registration_id: &str, report: &Report, metadata: &RawValue) -> Vec<
         },
     };
     serde_json::to_vec(&envelope).expect("strings, numbers and JSON always serialise")
+}
+
+/// Reads the report back out of a callback's body.
+pub fn read(body: &[u8]) -> serde_json::Result<Report> {
+    #[derive(Deserialize)]
+    struct Stored {
+        data: Report,
+    }
+    serde_json::from_slice::<Stored>(body).map(|stored| stored.data)
 }
 
 #[cfg(test)]
@@ -263,7 +276,7 @@ mod tests {
     #[test]
     fn a_stored_report_reads_back_as_it_was() {
         let report = report(Outcome::unresolved(Reason::TimedOut));
-        let text = serde_json::to_string(&report).unwrap();
-        assert_eq!(serde_json::from_str::<Report>(&text).unwrap(), report);
+        let body = body("reg_1", &report, RawValue::NULL);
+        assert_eq!(read(&body).unwrap(), report);
     }
 }

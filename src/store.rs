@@ -313,6 +313,10 @@ pub trait Outbox: Send + Sync {
         next: Next,
     ) -> Result<bool>;
 
+    /// Puts a delivery off because no attempt could be made (nothing to sign it with): none is
+    /// counted or logged, `error` becomes its last error. A row that changed meanwhile stays.
+    async fn postpone(&self, delivery: &Delivery, until: Timestamp, error: &str) -> Result<()>;
+
     /// Ends, as undeliverable, every unfinished delivery and every watch of this client's
     /// registrations to this callback URL: its receiver said 410. Returns how many.
     async fn close_callback(&self, client: &str, callback_url: &str, now: Timestamp)

@@ -10,7 +10,18 @@ use crate::outcome::Report;
 
 /// Which upstream API a task is polled with.
 #[derive(
-    Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize,
+    Clone,
+    Copy,
+    Debug,
+    Default,
+    PartialEq,
+    Eq,
+    PartialOrd,
+    Ord,
+    Hash,
+    Serialize,
+    Deserialize,
+    utoipa::ToSchema,
 )]
 pub enum Kind {
     /// Feishu Hire: a résumé delivered through a recruiting website.
@@ -42,7 +53,9 @@ impl fmt::Display for Kind {
 }
 
 /// One upstream task, as clients name it.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[derive(
+    Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, utoipa::ToSchema,
+)]
 pub struct TaskRef {
     /// Which API it is polled with.
     pub kind: Kind,
@@ -82,7 +95,19 @@ impl fmt::Display for LaneName {
 pub struct TaskId(pub i64);
 
 /// Where a registration stands.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[derive(
+    Clone,
+    Copy,
+    Debug,
+    PartialEq,
+    Eq,
+    PartialOrd,
+    Ord,
+    Hash,
+    Serialize,
+    Deserialize,
+    utoipa::ToSchema,
+)]
 #[serde(rename_all = "lowercase")]
 pub enum State {
     /// The task has no outcome yet.
@@ -142,7 +167,7 @@ impl fmt::Display for State {
 }
 
 /// Who waits for a task, and where to tell them: the resource every endpoint returns.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct Registration {
     /// `reg_…`.
     pub id: String,
@@ -153,6 +178,7 @@ pub struct Registration {
     /// Where the outcome goes.
     pub callback: Callback,
     /// The client's own JSON object, echoed to the byte.
+    #[schema(value_type = Object)]
     pub metadata: Box<RawValue>,
     /// Where it stands.
     pub state: State,
@@ -167,14 +193,14 @@ pub struct Registration {
 }
 
 /// Where an outcome is sent.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct Callback {
     /// The whole URL.
     pub url: String,
 }
 
 /// How telling one registration goes.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct DeliveryState {
     /// Attempts made so far, over all redeliveries.
     pub attempts: u32,

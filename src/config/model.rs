@@ -48,6 +48,15 @@ pub enum Listen {
     Unix(PathBuf),
 }
 
+impl std::fmt::Display for Listen {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Tcp(address) => write!(f, "{address}"),
+            Self::Unix(path) => write!(f, "unix:{}", path.display()),
+        }
+    }
+}
+
 /// Where everything durable lives.
 #[derive(Clone, Debug, PartialEq)]
 pub enum StoreUrl {
@@ -55,6 +64,16 @@ pub enum StoreUrl {
     Sqlite(PathBuf),
     /// `postgres://user@host/db`
     Postgres(Secret),
+}
+
+impl std::fmt::Display for StoreUrl {
+    /// A Postgres URL may hold a password, so only its kind is told.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Sqlite(path) => write!(f, "sqlite:{}", path.display()),
+            Self::Postgres(_) => f.write_str("postgres"),
+        }
+    }
 }
 
 /// One set of upstream credentials, and the quota that comes with them.

@@ -5,6 +5,7 @@ pub mod drift;
 pub mod fit;
 pub mod lifetimes;
 pub mod looks;
+mod memory;
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -92,6 +93,27 @@ impl Estimate {
         }
         let point = u16::try_from(ages::nearest(at)).unwrap_or(u16::MAX);
         self.probes.push_back((point, settled));
+    }
+
+    /// Whether anything is known beyond the prior.
+    #[must_use]
+    pub fn known(&self) -> bool {
+        !self.belief.is_empty()
+    }
+
+    /// What was learned, in a few hundred bytes; `None` while that is nothing.
+    #[must_use]
+    pub fn memory(&self) -> Option<Vec<u8>> {
+        self.known().then(|| memory::write(&self.chances))
+    }
+
+    /// Takes up what was learned before; whether it could be read.
+    pub fn remember(&mut self, bytes: &[u8]) -> bool {
+        let Some(chances) = memory::read(bytes) else { return false };
+        self.life = Arc::new(Lifetimes::of_chances(&chances));
+        self.belief.clone_from(&chances);
+        self.chances = chances;
+        true
     }
 
     /// Whether enough is new for [`Estimate::learn`] to be worth its while.

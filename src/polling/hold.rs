@@ -40,9 +40,6 @@ impl Hold {
         }
     }
 
-    /// A poll is sent: while held, it is the one probe.
-    pub fn probing(&mut self, _now: Steady) {}
-
     /// A poll was answered: all is well.
     pub fn clear(&mut self) {
         *self = Self::default();
@@ -76,7 +73,13 @@ impl Hold {
         }
     }
 
-    /// A poll or a token call failed for a moment's reason.
+    /// The source could not get ready, for a moment's reason: without a token nothing can go on.
+    pub fn unprepared(&mut self, now: Steady) {
+        self.failures = self.failures.max(FAILURES_FREE);
+        self.failed(now);
+    }
+
+    /// A poll failed for a moment's reason.
     pub fn failed(&mut self, now: Steady) {
         self.failures += 1;
         if self.failures > FAILURES_FREE && self.until.is_none_or(|until| until <= now) {

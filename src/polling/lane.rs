@@ -1,16 +1,18 @@
 //! One lane's brain: events and `now` in, the next [`Step`] out. Pure, so that the daemon, the
 //! simulation and `outcomed replay` run the same code.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::time::Duration;
 
+use super::deadlines::Deadlines;
 use super::hold::Hold;
 use super::plan::classes::Waiting;
-use super::plan::{Figures, First, Plan};
+use super::plan::{First, Plan};
 use super::quota::Quota;
 use crate::clock::Steady;
 use crate::config::QuotaLimits;
-use crate::source::{AccountProblem, Observation, PollError};
+use crate::outcome::{Outcome, Reason};
+use crate::source::{Observation, PollError};
 use crate::task::TaskId;
 
 /// Polls under way at once, whatever the quota says: bounds memory and sockets when replies hang.
@@ -23,6 +25,8 @@ const LAST_LOOK_WAIT: Duration = Duration::from_secs(5);
 const LAST_LOOK_FRESH: Duration = Duration::from_millis(500);
 /// What to wait when Feishu says "quota exceeded" without saying for how long.
 const RESET_UNSAID: Duration = Duration::from_secs(10);
+/// What to wait after the store refused a reservation.
+const RESERVE_AGAIN: Duration = Duration::from_secs(1);
 
 /// What the shell does next.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -57,7 +61,7 @@ pub enum Follows {
     /// Nothing to store at once.
     Nothing,
     /// Store this outcome, then call [`Lane::forget`].
-    Settle(crate::outcome::Outcome),
+    Settle(Box<Outcome>),
 }
 
 /// A task as the lane knows it.
@@ -79,6 +83,8 @@ pub struct Watched {
 struct Task {
     watched: Watched,
     stage: Stage,
+    /// When the last look that told something was sent.
+    looked: Option<Steady>,
 }
 
 impl Watched {
@@ -104,16 +110,17 @@ pub struct Lane {
     quota: Quota,
     hold: Hold,
     tasks: BTreeMap<TaskId, Task>,
-    deadlines: BTreeSet<(Steady, TaskId)>,
+    deadlines: Deadlines,
     not_found_grace: Duration,
     under_way: usize,
     reserving: bool,
+    reserve_after: Steady,
     prepared: bool,
     preparing: bool,
 }
 
 impl Lane {
-    /// A lane without tasks, whose polls must save at least `poll_worth` of waiting each.
+    /// A lane without tasks, of which each poll must save at least `poll_worth` of waiting.
     #[must_use]
     pub fn new(limits: QuotaLimits, not_found_grace: Duration, poll_worth: Duration) -> Self {
         Self {
@@ -121,10 +128,11 @@ impl Lane {
             quota: Quota::new(limits),
             hold: Hold::default(),
             tasks: BTreeMap::new(),
-            deadlines: BTreeSet::new(),
+            deadlines: Deadlines::default(),
             not_found_grace,
             under_way: 0,
             reserving: false,
+            reserve_after: Steady(i64::MIN),
             prepared: false,
             preparing: false,
         }
@@ -139,22 +147,22 @@ impl Lane {
 
     /// A task is waited for, from now on or with another deadline.
     pub fn watch(&mut self, id: TaskId, watched: Watched, now: Steady) {
-        self.deadlines.insert((watched.give_up_at, id));
         if let Some(task) = self.tasks.get_mut(&id) {
-            if task.watched.give_up_at != watched.give_up_at {
-                self.deadlines.remove(&(task.watched.give_up_at, id));
-            }
+            self.deadlines.remove(id, task.watched.give_up_at);
+            self.deadlines.insert(id, watched.give_up_at);
             task.watched.give_up_at = watched.give_up_at;
             return;
         }
+        self.deadlines.insert(id, watched.give_up_at);
         self.plan.insert(watched.waiting(id), now);
-        self.tasks.insert(id, Task { watched, stage: Stage::Planned });
+        let looked = watched.last_pending;
+        self.tasks.insert(id, Task { watched, stage: Stage::Planned, looked });
     }
 
     /// Nobody waits for this task any more, or its outcome is stored.
     pub fn forget(&mut self, id: TaskId) {
         if let Some(task) = self.tasks.remove(&id) {
-            self.deadlines.remove(&(task.watched.give_up_at, id));
+            self.deadlines.remove(id, task.watched.give_up_at);
             self.plan.remove(&task.watched.waiting(id));
         }
     }
@@ -163,8 +171,8 @@ impl Lane {
     pub fn gave_up(&mut self, id: TaskId, next: Option<Steady>, now: Steady) {
         let Some(next) = next else { return self.forget(id) };
         let Some(task) = self.tasks.get_mut(&id) else { return };
-        self.deadlines.remove(&(task.watched.give_up_at, id));
-        self.deadlines.insert((next, id));
+        self.deadlines.remove(id, task.watched.give_up_at);
+        self.deadlines.insert(id, next);
         task.watched.give_up_at = next;
         task.stage = Stage::Planned;
         self.plan.insert(task.watched.waiting(id), now);
@@ -176,9 +184,10 @@ impl Lane {
         self.quota.reserved(polls, now);
     }
 
-    /// A reservation could not be stored.
-    pub fn not_reserved(&mut self) {
+    /// Something could not be stored: no new reservation for a moment.
+    pub fn not_reserved(&mut self, now: Steady) {
         self.reserving = false;
+        self.reserve_after = now.after(RESERVE_AGAIN);
     }
 
     // ---- what the source says ----
@@ -188,6 +197,7 @@ impl Lane {
         self.preparing = false;
         match result {
             Ok(()) => self.prepared = true,
+            Err(PollError::Transient { .. }) => self.hold.unprepared(now),
             Err(error) => self.trouble(error, now),
         }
     }
@@ -214,11 +224,12 @@ impl Lane {
         let Some(task) = self.tasks.get_mut(&id) else { return Follows::Nothing };
         task.watched.polls += 1;
         task.stage = Stage::Planned;
+        task.looked = Some(sent);
         match observation {
             Observation::Settled(outcome) => {
                 task.stage = Stage::Ending;
                 self.plan.settled(&task.watched.waiting(id), now);
-                Follows::Settle(outcome)
+                Follows::Settle(Box::new(outcome))
             }
             Observation::Pending { .. } => {
                 self.plan.pending(&task.watched.waiting(id), sent);
@@ -231,7 +242,8 @@ impl Lane {
     }
 
     /// The account's settings changed: whatever held the lane may be mended.
-    pub fn retry_now(&mut self) {
+    pub fn reconfigure(&mut self, limits: QuotaLimits) {
+        self.quota.set_limits(limits);
         self.hold.clear();
         self.prepared = false;
     }
@@ -247,13 +259,13 @@ impl Lane {
             return Step::Wait { until: None };
         }
         if !self.reserving
+            && now >= self.reserve_after
             && !self.plan.is_empty()
             && let Some(polls) = self.quota.reservation_wanted()
         {
             self.reserving = true;
             return Step::Reserve { polls };
         }
-        let deadline = self.deadlines.first().map(|(at, _)| (*at).max(now));
         let poll_at = self.poll_at(now);
         if let Some((at, Some(task))) = poll_at
             && at <= now
@@ -267,14 +279,12 @@ impl Lane {
             }
         }
         let poll_at = poll_at.map(|(at, _)| at).filter(|_| self.prepared || !self.preparing);
-        Step::Wait {
-            until: [poll_at, self.next_deadline(now, deadline)].into_iter().flatten().min(),
-        }
+        let until = [poll_at, self.deadlines.coming(now), self.last_look_over(now)];
+        Step::Wait { until: until.into_iter().flatten().min() }
     }
 
     fn poll(&mut self, id: TaskId, now: Steady) -> Step {
         self.quota.spend(now);
-        self.hold.probing(now);
         self.under_way += 1;
         if let Some(task) = self.tasks.get_mut(&id) {
             self.plan.sent(&task.watched.waiting(id));
@@ -283,31 +293,29 @@ impl Lane {
         Step::Poll { task: id }
     }
 
-    /// When the next poll may and should be sent, or when to ask again; `None`: only an event can
-    /// tell.
+    /// When to send the next poll, and of which task, or when to ask again; `None`: only an event
+    /// can tell.
     fn poll_at(&mut self, now: Steady) -> Option<(Steady, Option<TaskId>)> {
-        if self.under_way >= UNDER_WAY_MAX || self.quota.permits() == 0 {
+        if self.plan.is_empty() || self.under_way >= UNDER_WAY_MAX {
             return None;
+        }
+        if self.quota.permits() == 0 {
+            return (!self.reserving).then_some((self.reserve_after, None));
         }
         let held_until = self.hold.opens(self.under_way)?;
         match self.plan.first(now, &self.quota) {
             First::Nothing => None,
             First::Ask(at) => Some((at.max(held_until), None)),
-            First::Look(task) => {
-                Some((self.quota.earliest(now).max(held_until).max(now), Some(task)))
-            }
+            First::Look(task) => Some((self.quota.earliest(now).max(held_until), Some(task))),
         }
     }
 
     /// A task whose time is over and whose last look is done, or cannot be had.
     fn over(&mut self, now: Steady) -> Option<TaskId> {
-        let past: Vec<TaskId> =
-            self.deadlines.range(..=(now, TaskId(i64::MAX))).map(|(_, id)| *id).collect();
-        for id in past {
+        for id in self.deadlines.past(now) {
             let Some(task) = self.tasks.get_mut(&id) else { continue };
             let deadline = task.watched.give_up_at;
-            let looked = task.watched.last_pending.or(task.watched.not_found_since);
-            let fresh = looked.is_some_and(|at| at >= deadline.before(LAST_LOOK_FRESH));
+            let fresh = task.looked.is_some_and(|at| at >= deadline.before(LAST_LOOK_FRESH));
             match task.stage {
                 Stage::Planned if fresh || now >= deadline.after(LAST_LOOK_WAIT) => {
                     task.stage = Stage::Ending;
@@ -321,24 +329,14 @@ impl Lane {
         None
     }
 
-    /// When a deadline next needs attention, given the earliest one.
-    fn next_deadline(&self, now: Steady, earliest: Option<Steady>) -> Option<Steady> {
-        let earliest = earliest?;
-        if earliest > now {
-            return Some(earliest);
-        }
-        // Some are past: they wait for their last look, the others for their deadline.
-        let waiting = self.tasks_past(now).map(|deadline| deadline.after(LAST_LOOK_WAIT)).min();
-        let coming =
-            self.deadlines.range((now.after(Duration::from_millis(1)), TaskId(i64::MIN))..).next();
-        [waiting, coming.map(|(at, _)| *at)].into_iter().flatten().min()
-    }
-
-    fn tasks_past(&self, now: Steady) -> impl Iterator<Item = Steady> + '_ {
-        self.deadlines
-            .range(..=(now, TaskId(i64::MAX)))
-            .filter(|(_, id)| self.tasks.get(id).is_some_and(|task| task.stage == Stage::Planned))
-            .map(|(at, _)| *at)
+    /// When the first task past its deadline stops waiting for its last look.
+    fn last_look_over(&self, now: Steady) -> Option<Steady> {
+        let past = self.deadlines.past(now);
+        let planned = past.iter().filter_map(|id| self.tasks.get(id));
+        planned
+            .filter(|task| task.stage == Stage::Planned)
+            .map(|task| task.watched.give_up_at.after(LAST_LOOK_WAIT))
+            .min()
     }
 
     fn not_found(&mut self, id: TaskId, sent: Steady, now: Steady) -> Follows {
@@ -346,9 +344,7 @@ impl Lane {
         let since = *task.watched.not_found_since.get_or_insert(sent);
         if now.since(since) >= self.not_found_grace {
             task.stage = Stage::Ending;
-            return Follows::Settle(crate::outcome::Outcome::unresolved(
-                crate::outcome::Reason::TaskNotFound,
-            ));
+            return Follows::Settle(Box::new(Outcome::unresolved(Reason::TaskNotFound)));
         }
         let confirm_at = since.after(self.not_found_grace);
         let halfway = sent.after(self.not_found_grace / 4);
@@ -377,42 +373,9 @@ impl Lane {
             PollError::Transient { .. } => self.hold.failed(now),
         }
     }
-
-    // ---- what to show ----
-
-    /// The task as the lane knows it.
-    #[must_use]
-    pub fn watched(&self, id: TaskId) -> Option<&Watched> {
-        self.tasks.get(&id).map(|task| &task.watched)
-    }
-
-    /// How many tasks are watched.
-    #[must_use]
-    pub fn len(&self) -> usize {
-        self.tasks.len()
-    }
-
-    /// Whether nothing is watched.
-    #[must_use]
-    pub fn is_empty(&self) -> bool {
-        self.tasks.is_empty()
-    }
-
-    /// Why the account is suspended and since when, if it is.
-    #[must_use]
-    pub fn suspended(&self) -> Option<(&AccountProblem, Steady)> {
-        self.hold.suspended()
-    }
-
-    /// What the lane's schedule amounts to.
-    #[must_use]
-    pub fn figures(&self) -> Figures {
-        self.plan.figures()
-    }
-
-    /// The lane's quota.
-    #[must_use]
-    pub fn quota(&self) -> &Quota {
-        &self.quota
-    }
 }
+
+mod view;
+
+#[cfg(test)]
+mod tests;

@@ -18,8 +18,8 @@ use std::time::Duration;
 
 use appointments::Appointments;
 use arrivals::Arrivals;
-use curiosity::Curiosity;
 use classes::{Classes, Waiting, seconds};
+use curiosity::Curiosity;
 use price::Price;
 use table::Table;
 
@@ -31,20 +31,26 @@ use crate::task::TaskId;
 /// The schedule of one lane.
 #[derive(Debug)]
 pub struct Plan {
-    pub classes: Classes,
+    classes: Classes,
     appointments: Appointments,
-    pub curiosity: Curiosity,
-    pub arrivals: Arrivals,
-    pub estimate: Estimate,
-    pub table: Arc<Table>,
-    pub price: Price,
+    curiosity: Curiosity,
+    arrivals: Arrivals,
+    estimate: Estimate,
+    table: Arc<Table>,
+    price: Price,
+    figures: Option<(Figures, Steady)>,
+    /// Something was learned that has not been handed out to be kept.
+    learned: bool,
 }
+
+/// Figures are for people: they may be so old.
+const FIGURES_GOOD_FOR: Duration = Duration::from_secs(10);
 
 /// What a lane's schedule amounts to, for people.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Figures {
     /// What one look must save, in waiting.
-    pub price: Duration,
+    price: Duration,
     /// Looks a new task can expect.
     pub polls_per_task: f64,
     /// How long after a new task settles it can expect to be seen.
@@ -65,6 +71,8 @@ impl Plan {
             estimate: Estimate::new(),
             table: Table::prior(),
             price: Price::new(worth),
+            figures: None,
+            learned: false,
         }
     }
 
@@ -189,6 +197,7 @@ impl Plan {
         self.price.update(now, |row| forecast::load(row, table, classes, rate, &room, now));
         let (table, price) = (&self.table, &self.price);
         self.classes.reprice(|head| due(table, price, head));
+        self.sum_up(now);
     }
 
     fn learn(&mut self) {
@@ -196,6 +205,7 @@ impl Plan {
             self.curiosity = Curiosity::default();
         }
         self.estimate.learn();
+        self.learned = true;
         self.table = Arc::new(Table::new(Arc::clone(self.estimate.life())));
     }
 
@@ -218,25 +228,42 @@ impl Plan {
         self.len() == 0
     }
 
-    /// What the schedule amounts to.
+    /// What the schedule amounts to, once something is known about the tasks.
     #[must_use]
-    pub fn figures(&self) -> Figures {
-        let schedule = self.table.row(self.price.row());
+    pub fn figures(&self) -> Option<Figures> {
+        self.figures.map(|(figures, _)| figures)
+    }
+
+    fn sum_up(&mut self, now: Steady) {
+        let fresh = self.figures.is_some_and(|(_, at)| now < at.after(FIGURES_GOOD_FOR));
+        if fresh || !self.estimate.known() {
+            return;
+        }
+        let row = self.price.row();
+        let schedule = self.table.row(row);
         let (polls, delay) = schedule.expected(self.table.life());
-        let price = self.price.seconds();
-        let bound = schedule.cost() - table::price(self.price.row()) * polls;
-        Figures {
-            price: Duration::from_secs_f64(price),
+        let bound = schedule.cost() - table::price(row) * polls;
+        let figures = Figures {
+            price: Duration::from_secs_f64(self.price.seconds()),
             polls_per_task: polls,
             expected_delay: Duration::from_secs_f64(delay.max(0.0)),
             ratio_to_bound: if bound > 0.0 { delay / bound } else { 1.0 },
-        }
+        };
+        self.figures = Some((figures, now));
     }
 
-    /// What has been learned about the tasks.
+    /// What has been learned about the tasks, to be kept for the lane's next owner; `None` while
+    /// that is what it was when last asked.
     #[must_use]
-    pub fn estimate(&self) -> &Estimate {
-        &self.estimate
+    pub fn memory(&mut self) -> Option<Vec<u8>> {
+        std::mem::take(&mut self.learned).then(|| self.estimate.memory()).flatten()
+    }
+
+    /// Takes up what an earlier owner had learned; what cannot be read is left.
+    pub fn remember(&mut self, memory: &[u8]) {
+        if self.estimate.remember(memory) {
+            self.table = Arc::new(Table::new(Arc::clone(self.estimate.life())));
+        }
     }
 }
 

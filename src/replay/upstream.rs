@@ -25,7 +25,7 @@ impl Upstream {
     #[must_use]
     pub fn registered_at(&self, task: usize) -> Option<i64> {
         let row = self.rows.get(task)?;
-        Some(row.registered_at.div_ceil(NANOS_PER_MILLI))
+        Some(-(-row.registered_at).div_euclid(NANOS_PER_MILLI))
     }
 
     /// Whether a task has settled when a poll looks at `at` (ms): the one way to learn it. The
@@ -52,16 +52,6 @@ impl Upstream {
     #[must_use]
     pub fn books(self) -> Vec<(Row, Option<i64>)> {
         self.rows.into_iter().zip(self.seen).collect()
-    }
-}
-
-trait DivCeil {
-    fn div_ceil(self, by: Self) -> Self;
-}
-
-impl DivCeil for i64 {
-    fn div_ceil(self, by: Self) -> Self {
-        -(-self).div_euclid(by)
     }
 }
 

@@ -1,1 +1,299 @@
-//! The embedded store.
+//! The embedded store: one `SQLite` file, one writer, readers apart.
+
+mod inspect;
+mod lanes;
+mod lock;
+mod outbox;
+mod readers;
+mod register;
+mod rows;
+mod schema;
+mod upkeep;
+mod writer;
+
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use rusqlite::{Connection, OpenFlags};
+use tokio::sync::broadcast;
+
+pub use lock::LockError;
+pub use schema::SchemaError;
+
+use self::lock::FileLock;
+use self::readers::Readers;
+use self::writer::Writer;
+use super::{
+    Attempt, Change, Checkpoint, Delivery, Ending, Filter, Hint, Lanes, Lease, NewRegistration,
+    Next, Outbox, Registered, Registry, Result, Store, StoreError, TakenLane,
+};
+use crate::clock::{Clock, Timestamp};
+use crate::outcome::Outcome;
+use crate::task::{LaneName, Registration, State};
+
+/// Hints kept for a listener that falls behind; one that misses some looks at the rows again.
+const HINTS_MAX: usize = 4096;
+
+/// Told of every commit: how many writes it held, and how long it took.
+pub type OnCommit = Arc<dyn Fn(usize, Duration) + Send + Sync>;
+
+/// Why the store cannot be opened.
+#[derive(Debug, thiserror::Error)]
+pub enum OpenError {
+    /// Another daemon has it.
+    #[error("cannot open the store {path}: {source}")]
+    Locked {
+        /// The file.
+        path: String,
+        /// Why.
+        source: LockError,
+    },
+    /// It cannot be used.
+    #[error("cannot open the store {path}: {source}")]
+    Schema {
+        /// The file.
+        path: String,
+        /// Why.
+        source: SchemaError,
+    },
+}
+
+/// The embedded store.
+pub struct Sqlite {
+    writer: Writer,
+    readers: Readers,
+    hints: broadcast::Sender<Hint>,
+    /// Held for as long as the store is open.
+    _lock: FileLock,
+}
+
+impl Sqlite {
+    /// Opens (or creates) the file, alone. `on_commit` is told of every commit.
+    pub fn open(
+        path: &Path,
+        clock: Arc<dyn Clock>,
+        on_commit: OnCommit,
+    ) -> std::result::Result<Self, OpenError> {
+        let shown = path.display().to_string();
+        let lock = FileLock::take(path)
+            .map_err(|source| OpenError::Locked { path: shown.clone(), source })?;
+        Self::open_locked(path, lock, clock, on_commit)
+            .map_err(|source| OpenError::Schema { path: shown, source })
+    }
+
+    /// Opens the file for a simulation: everything runs on the caller's thread, so that simulated
+    /// time does not pass meanwhile, and nothing waits for the disk, since no simulated crash cuts
+    /// the power.
+    pub fn open_simulated(path: &Path) -> std::result::Result<Self, OpenError> {
+        let shown = path.display().to_string();
+        let lock = FileLock::take(path)
+            .map_err(|source| OpenError::Locked { path: shown.clone(), source })?;
+        Self::open_on_caller(path, lock).map_err(|source| OpenError::Schema { path: shown, source })
+    }
+
+    fn open_locked(
+        path: &Path,
+        lock: FileLock,
+        clock: Arc<dyn Clock>,
+        on_commit: OnCommit,
+    ) -> std::result::Result<Self, SchemaError> {
+        let connection = writable(path)?;
+        let (hints, _) = broadcast::channel(HINTS_MAX);
+        let writer = Writer::start(connection, hints.clone(), clock, on_commit)
+            .map_err(|error| rusqlite::Error::ToSqlConversionFailure(error.into()))?;
+        let readers = Readers::open(false, || readable(path))?;
+        Ok(Self { writer, readers, hints, _lock: lock })
+    }
+
+    fn open_on_caller(path: &Path, lock: FileLock) -> std::result::Result<Self, SchemaError> {
+        let connection = writable(path)?;
+        connection.pragma_update(None, "synchronous", "OFF")?;
+        let (hints, _) = broadcast::channel(HINTS_MAX);
+        let writer = Writer::on_caller(connection, hints.clone());
+        let readers = Readers::open(true, || readable(path))?;
+        Ok(Self { writer, readers, hints, _lock: lock })
+    }
+}
+
+/// The writer's connection, with the settings that the promises rest on.
+fn writable(path: &Path) -> std::result::Result<Connection, SchemaError> {
+    let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_CREATE;
+    let mut connection = connect(path, flags)?;
+    connection.pragma_update(None, "journal_mode", "WAL")?;
+    // FULL, not NORMAL: with WAL, NORMAL may lose acknowledged commits to a power cut.
+    connection.pragma_update(None, "synchronous", "FULL")?;
+    connection.pragma_update(None, "wal_autocheckpoint", 4000)?;
+    schema::migrate(&mut connection)?;
+    Ok(connection)
+}
+
+fn readable(path: &Path) -> rusqlite::Result<Connection> {
+    connect(path, OpenFlags::SQLITE_OPEN_READ_ONLY)
+}
+
+fn connect(path: &Path, access: OpenFlags) -> rusqlite::Result<Connection> {
+    let connection = Connection::open_with_flags(path, OpenFlags::SQLITE_OPEN_NO_MUTEX | access)?;
+    connection.set_prepared_statement_cache_capacity(64);
+    // Somebody may be looking at the file with `sqlite3`.
+    connection.busy_timeout(Duration::from_secs(5))?;
+    connection.pragma_update(None, "foreign_keys", "ON")?;
+    connection.pragma_update(None, "trusted_schema", "OFF")?;
+    connection.pragma_update(None, "temp_store", "MEMORY")?;
+    Ok(connection)
+}
+
+fn unavailable(error: &rusqlite::Error) -> StoreError {
+    StoreError::Unavailable(error.to_string())
+}
+
+impl From<rusqlite::Error> for StoreError {
+    fn from(error: rusqlite::Error) -> Self {
+        match error {
+            rusqlite::Error::FromSqlConversionFailure(..)
+            | rusqlite::Error::InvalidColumnType(..)
+            | rusqlite::Error::IntegralValueOutOfRange(..) => Self::Corrupt(error.to_string()),
+            error => unavailable(&error),
+        }
+    }
+}
+
+#[async_trait]
+impl Store for Sqlite {
+    async fn ping(&self, now: Timestamp) -> Result<()> {
+        self.writer.write(move |db, _| upkeep::ping(db, now)).await
+    }
+
+    async fn prune(&self, ended_before: Timestamp, limit: u32) -> Result<u32> {
+        self.writer.write(move |db, _| upkeep::prune(db, ended_before, limit)).await
+    }
+
+    fn hints(&self) -> broadcast::Receiver<Hint> {
+        self.hints.subscribe()
+    }
+}
+
+#[async_trait]
+impl Registry for Sqlite {
+    async fn register(&self, new: Vec<NewRegistration>) -> Result<Vec<Registered>> {
+        self.writer.write(move |db, hints| register::register(db, &new, hints)).await
+    }
+
+    async fn find(&self, id: &str) -> Result<Option<Registration>> {
+        let id = id.to_owned();
+        self.readers.read(move |db| inspect::find(db, &id)).await
+    }
+
+    async fn list(
+        &self,
+        filter: &Filter,
+        before: Option<&str>,
+        limit: u32,
+    ) -> Result<Vec<Registration>> {
+        let (filter, before) = (filter.clone(), before.map(str::to_owned));
+        self.readers.read(move |db| inspect::list(db, &filter, before.as_deref(), limit)).await
+    }
+
+    async fn cancel(&self, id: &str, now: Timestamp) -> Result<Option<Registration>> {
+        let id = id.to_owned();
+        self.writer.write(move |db, hints| register::cancel(db, &id, now, hints)).await
+    }
+
+    async fn attempts(&self, id: &str) -> Result<Vec<Attempt>> {
+        let id = id.to_owned();
+        self.readers.read(move |db| inspect::attempts(db, &id)).await
+    }
+
+    async fn redeliver(&self, id: &str, now: Timestamp) -> Result<Option<Registration>> {
+        let id = id.to_owned();
+        self.writer.write(move |db, hints| outbox::redeliver(db, &id, now, hints)).await
+    }
+
+    async fn outcomes(
+        &self,
+        client: &str,
+        after: u64,
+        limit: u32,
+    ) -> Result<Vec<(u64, Registration)>> {
+        let client = client.to_owned();
+        self.readers.read(move |db| inspect::outcomes(db, &client, after, limit)).await
+    }
+
+    async fn counts(&self) -> Result<Vec<(State, u64)>> {
+        self.readers.read(inspect::counts).await
+    }
+}
+
+#[async_trait]
+impl Lanes for Sqlite {
+    async fn lanes(&self) -> Result<Vec<LaneName>> {
+        self.readers.read(lanes::lanes).await
+    }
+
+    async fn take(&self, lane: &LaneName, _now: Timestamp) -> Result<TakenLane> {
+        let lane = lane.clone();
+        self.writer.write(move |db, _| lanes::take(db, &lane)).await
+    }
+
+    async fn changes(&self, lease: &Lease, version: u64, limit: u32) -> Result<Vec<Change>> {
+        let lease = *lease;
+        self.readers.read(move |db| lanes::changes(db, lease, version, limit)).await
+    }
+
+    async fn checkpoint(&self, lease: &Lease, checkpoint: Checkpoint) -> Result<()> {
+        let lease = *lease;
+        self.writer.write(move |db, _| lanes::checkpoint(db, lease, &checkpoint)).await
+    }
+
+    async fn settle(&self, lease: &Lease, ending: Ending, outcome: Outcome) -> Result<()> {
+        let lease = *lease;
+        self.writer.write(move |db, hints| lanes::settle(db, lease, &ending, &outcome, hints)).await
+    }
+
+    async fn give_up(&self, lease: &Lease, ending: Ending) -> Result<Option<Timestamp>> {
+        let lease = *lease;
+        self.writer.write(move |db, hints| lanes::give_up(db, lease, &ending, hints)).await
+    }
+}
+
+#[async_trait]
+impl Outbox for Sqlite {
+    async fn origins(&self) -> Result<Vec<(String, Timestamp)>> {
+        self.readers.read(outbox::origins).await
+    }
+
+    async fn due(&self, origin: &str, now: Timestamp, limit: u32) -> Result<Vec<Delivery>> {
+        let origin = origin.to_owned();
+        self.readers.read(move |db| outbox::due(db, &origin, now, limit)).await
+    }
+
+    async fn record_attempt(
+        &self,
+        delivery: &Delivery,
+        attempt: Attempt,
+        next: Next,
+    ) -> Result<bool> {
+        let delivery = delivery.clone();
+        self.writer
+            .write(move |db, hints| outbox::record_attempt(db, &delivery, &attempt, next, hints))
+            .await
+    }
+
+    async fn postpone(&self, delivery: &Delivery, until: Timestamp, error: &str) -> Result<()> {
+        let (delivery, error) = (delivery.clone(), error.to_owned());
+        self.writer.write(move |db, _| outbox::postpone(db, &delivery, until, &error)).await
+    }
+
+    async fn close_callback(
+        &self,
+        client: &str,
+        callback_url: &str,
+        now: Timestamp,
+    ) -> Result<u64> {
+        let (client, url) = (client.to_owned(), callback_url.to_owned());
+        self.writer
+            .write(move |db, hints| outbox::close_callback(db, &client, &url, now, hints))
+            .await
+    }
+}

@@ -58,7 +58,8 @@ pub fn fit(chances: &mut [f64], evidence: &Evidence<'_>, kernel: &[f64]) {
         let (settled, exposed) = expected(chances, evidence);
         let prior = evidence.prior;
         // Where little is known chances stay in proportion to the prior's.
-        let would: Vec<f64> = exposed.iter().zip(prior).map(|(tasks, prior)| tasks * prior).collect();
+        let would: Vec<f64> =
+            exposed.iter().zip(prior).map(|(tasks, prior)| tasks * prior).collect();
         let (settled, would) = if round == ROUNDS {
             (smooth(&settled, kernel), smooth(&would, kernel))
         } else {

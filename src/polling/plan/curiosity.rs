@@ -17,7 +17,7 @@ const EARLIEST: f64 = 0.15;
 /// When to probe.
 #[derive(Clone, Debug, Default)]
 pub struct Curiosity {
-    pub probes: f64,
+    probes: f64,
 }
 
 impl Curiosity {
@@ -50,6 +50,7 @@ fn dice(task: TaskId) -> (f64, f64) {
     bits = (bits ^ (bits >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
     bits = (bits ^ (bits >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
     bits ^= bits >> 31;
-    let half = |bits: u64| f64::from(u32::try_from(bits & 0xffff_ffff).unwrap_or(0)) / 4_294_967_296.0;
+    let half =
+        |bits: u64| f64::from(u32::try_from(bits & 0xffff_ffff).unwrap_or(0)) / 4_294_967_296.0;
     (half(bits), half(bits >> 32))
 }

@@ -20,8 +20,6 @@ pub struct Price {
     level: f64,
     lowest: f64,
     set_at: Option<Steady>,
-    pub share: f64,
-    pub highest: f64,
 }
 
 impl Price {
@@ -29,7 +27,7 @@ impl Price {
     #[must_use]
     pub fn new(worth: Duration) -> Self {
         let lowest = worth.as_secs_f64();
-        Self { level: level_of(lowest), lowest, set_at: None, share: SHARE, highest: HIGHEST }
+        Self { level: level_of(lowest), lowest, set_at: None }
     }
 
     /// The price, as a level of the table.
@@ -68,7 +66,7 @@ impl Price {
     pub fn update(&mut self, now: Steady, load: impl Fn(usize) -> f64) {
         self.set_at = Some(now);
         let market = price_at(fitting(self.row_below(), load));
-        self.level = level_of((market * self.share).min(self.highest).max(self.lowest));
+        self.level = level_of((market * SHARE).min(HIGHEST).max(self.lowest));
     }
 
     #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a small number")]

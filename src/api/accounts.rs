@@ -1,0 +1,133 @@
+//! `GET /v1/accounts`: how each account does, for operators.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use axum::Json;
+use axum::extract::State;
+use axum::http::Uri;
+use serde::Serialize;
+use utoipa::ToSchema;
+
+use super::auth::Caller;
+use super::duration;
+use super::openapi::{QueryRefused, Refused};
+use super::problem::Result;
+use super::query::Query;
+use super::shared::Shared;
+use crate::clock::Timestamp;
+use crate::config::{Account, QuotaLimits};
+use crate::polling::board::{LaneStatus, Suspension};
+use crate::task::LaneName;
+
+/// Every account.
+#[derive(Serialize, ToSchema)]
+pub struct AccountList {
+    /// In the configuration's order.
+    items: Vec<AccountView>,
+}
+
+/// How one account does.
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = Account)]
+pub struct AccountView {
+    /// Its name.
+    name: String,
+    /// `ok`, or `suspended`: it cannot poll until a person acts.
+    #[schema(pattern = "^(ok|suspended)$")]
+    state: &'static str,
+    /// The stable word for why it is suspended.
+    reason: Option<&'static str>,
+    /// What to do about it.
+    message: Option<String>,
+    /// Since when it is suspended.
+    since: Option<Timestamp>,
+    /// Tasks watched.
+    watched: u64,
+    /// Polls sent lately.
+    polls: Polls,
+    /// The limits of each API's quota.
+    quota: Quota,
+    /// How long after a task settles it is expected to be seen; null until enough is known.
+    #[schema(example = "850ms")]
+    expected_detection_delay: Option<String>,
+}
+
+/// Polls sent lately.
+#[derive(Debug, Default, Serialize, ToSchema)]
+pub struct Polls {
+    /// In the last second.
+    last_second: u32,
+    /// In the last minute.
+    last_minute: u32,
+}
+
+/// A quota's limits.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct Quota {
+    /// In any second.
+    per_second: u32,
+    /// In any 60 seconds.
+    per_minute: u32,
+}
+
+/// Look at the accounts
+#[utoipa::path(get, path = "/v1/accounts", operation_id = "listAccounts", tag = "accounts",
+    responses((status = 200, description = "Every account", body = AccountList),
+              QueryRefused, Refused))]
+pub async fn accounts(
+    State(shared): State<Arc<Shared>>,
+    caller: Caller,
+    uri: Uri,
+) -> Result<Json<AccountList>> {
+    caller.require_operator()?;
+    Query::parse(uri.query()).finish()?;
+    let board = shared.given.board.read();
+    Ok(Json(AccountList { items: views(&caller.config.accounts, &board) }))
+}
+
+/// Joins what is configured with what the lanes say.
+fn views(accounts: &[Account], board: &[(LaneName, LaneStatus)]) -> Vec<AccountView> {
+    let mut lanes: BTreeMap<&str, Vec<&LaneStatus>> = BTreeMap::new();
+    for (lane, status) in board {
+        lanes.entry(&lane.account).or_default().push(status);
+    }
+    let none = Vec::new();
+    accounts.iter().map(|it| view(it, lanes.get(it.name.as_str()).unwrap_or(&none))).collect()
+}
+
+/// An account is as ill as its illest lane, and as slow as its slowest.
+fn view(account: &Account, lanes: &[&LaneStatus]) -> AccountView {
+    let suspended: Option<&Suspension> =
+        lanes.iter().filter_map(|lane| lane.suspended.as_ref()).min_by_key(|it| it.since);
+    let QuotaLimits { per_second, per_minute } = account.quota;
+    AccountView {
+        name: account.name.clone(),
+        state: if suspended.is_some() { "suspended" } else { "ok" },
+        reason: suspended.map(|it| it.reason),
+        message: suspended.map(|it| it.message.clone()),
+        since: suspended.map(|it| it.since),
+        watched: lanes.iter().map(|lane| lane.watched).sum(),
+        polls: Polls {
+            last_second: lanes.iter().map(|lane| lane.polls_last_second).sum(),
+            last_minute: lanes.iter().map(|lane| lane.polls_last_minute).sum(),
+        },
+        quota: Quota { per_second, per_minute },
+        expected_detection_delay: lanes
+            .iter()
+            .filter_map(|lane| lane.expected_delay)
+            .max()
+            .map(duration::print),
+    }
+}
+
+/// The suspended accounts' names and reasons, without what only operators may read.
+pub fn suspended(accounts: &[Account], board: &[(LaneName, LaneStatus)]) -> Vec<serde_json::Value> {
+    views(accounts, board)
+        .into_iter()
+        .filter(|view| view.reason.is_some())
+        .map(|view| {
+            serde_json::json!({"name": view.name, "reason": view.reason, "since": view.since})
+        })
+        .collect()
+}

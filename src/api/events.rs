@@ -1,0 +1,83 @@
+//! `POST /v1/feishu/events/{app_id}`: Feishu's own event push, for store apps.
+
+use std::sync::Arc;
+
+use axum::Json;
+use axum::body::Body;
+use axum::extract::State;
+use axum::http::{HeaderMap, HeaderValue, header};
+use serde_json::Value;
+
+use super::body::{self, BODY_BYTES_MAX};
+use super::openapi::{BodyRefused, Refused};
+use super::problem::{Kind, Problem, Result};
+use super::segment::Segment;
+use super::shared::Shared;
+
+/// Takes Feishu's event pushes: judges that they are Feishu's, and keeps what they bring.
+pub trait EventSink: Send + Sync {
+    /// Handles one push to the app, whose body may be encrypted.
+    fn handle(
+        &self,
+        app_id: &str,
+        headers: &HeaderMap,
+        body: &[u8],
+    ) -> std::result::Result<EventReply, EventRefusal>;
+}
+
+/// What Feishu is answered, with 200.
+#[derive(Clone, Debug, PartialEq)]
+pub struct EventReply(pub Value);
+
+/// Why a push was refused.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum EventRefusal {
+    /// No store app with this id is configured.
+    #[error("no account of kind `store` has this app_id")]
+    UnknownApp,
+    /// It cannot be Feishu's: wrong token, signature or encryption.
+    #[error("the event is not authentic: {0}")]
+    NotAuthentic(String),
+    /// It is no event.
+    #[error("the event cannot be read: {0}")]
+    Malformed(String),
+}
+
+impl From<EventRefusal> for Problem {
+    fn from(refusal: EventRefusal) -> Self {
+        let detail = refusal.to_string();
+        match refusal {
+            EventRefusal::UnknownApp => Self::new(Kind::NotFound, detail),
+            EventRefusal::NotAuthentic(_) => {
+                let challenge = HeaderValue::from_static("Feishu-Event");
+                Self::new(Kind::Unauthorized, detail).header(header::WWW_AUTHENTICATE, challenge)
+            }
+            EventRefusal::Malformed(_) => Self::new(Kind::MalformedRequest, detail),
+        }
+    }
+}
+
+/// Take an event of Feishu
+///
+/// The URL to configure as the store app's event URL. Authenticated by the event's own token,
+/// signature and encryption, not by a bearer token.
+#[utoipa::path(post, path = "/v1/feishu/events/{app_id}", operation_id = "takeFeishuEvent", tag = "feishu", security(()),
+    params(("app_id" = String, Path, description = "`cli_…`")),
+    request_body(content = Object, description = "The event as Feishu sends it"),
+    responses((status = 200, description = "Taken; the URL check is answered with its challenge",
+               body = Object),
+              BodyRefused, Refused))]
+pub async fn event(
+    State(shared): State<Arc<Shared>>,
+    Segment(app_id): Segment,
+    headers: HeaderMap,
+    body: Body,
+) -> Result<Json<Value>> {
+    let deadline = shared.given.limits.body_time_max;
+    let bytes = body::read(&headers, body, BODY_BYTES_MAX, deadline).await?;
+    let reply = shared.given.events.handle(&app_id, &headers, &bytes).map_err(|refusal| {
+        tracing::warn!(app_id = %app_id.escape_debug(), %refusal, "an event push was refused");
+        Problem::from(refusal)
+    })?;
+    Ok(Json(reply.0))
+}

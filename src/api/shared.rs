@@ -1,0 +1,148 @@
+//! What the API is given, its limits, and what all handlers share.
+
+use std::future::Future;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::{Semaphore, watch};
+use tokio_util::sync::CancellationToken;
+use url::Url;
+
+use super::events::EventSink;
+use super::gate::Gate;
+use super::health::Readiness;
+use super::ids::Ids;
+use super::ping::Pinger;
+use super::problem::{Problem, Result};
+use crate::clock::Clock;
+use crate::config::{Client, Config};
+use crate::observability::Metrics;
+use crate::polling::board::Board;
+use crate::store::{self, Store};
+
+/// Whether a client may be called back there; the text says why not and what to do.
+pub type JudgeCallback =
+    Arc<dyn Fn(&Url, &Client) -> std::result::Result<(), String> + Send + Sync>;
+
+/// What the API is given.
+#[derive(Clone)]
+pub struct ApiState {
+    /// Everything durable.
+    pub store: Arc<dyn Store>,
+    /// The settings as they are now; a reload is seen by the next request.
+    pub config: watch::Receiver<Arc<Config>>,
+    /// The time.
+    pub clock: Arc<dyn Clock>,
+    /// What the lanes are doing.
+    pub board: Arc<Board>,
+    /// What is counted.
+    pub metrics: Arc<Metrics>,
+    /// Judges callback URLs.
+    pub judge_callback: JudgeCallback,
+    /// Sends a `ping`.
+    pub pinger: Arc<dyn Pinger>,
+    /// Takes Feishu's event pushes.
+    pub events: Arc<dyn EventSink>,
+    /// The limits; `Limits::default()` outside tests.
+    pub limits: Limits,
+}
+
+/// The API's limits. Each keeps one kind of greed or slowness from taking the daemon.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// Connections at once. For one more the longest idle one makes way; if all are busy it is
+    /// told 503. Well under systemd's `LimitNOFILE`.
+    pub connections_max: usize,
+    /// For a request's head, and for an idle connection: longer than reverse proxies' usual
+    /// pauses between two requests, short enough that silent sockets do not pile up.
+    pub header_time_max: Duration,
+    /// For a request's body: 4 MiB at 140 kB/s.
+    pub body_time_max: Duration,
+    /// For a client to take some bytes of our reply before it is given up.
+    pub write_time_max: Duration,
+    /// For one answer of the store: a failover of the database fits, a client's patience as well.
+    pub store_time_max: Duration,
+    /// For unfinished requests once we are told to stop; below systemd's `TimeoutStopSec`.
+    pub drain_time_max: Duration,
+    /// Long polls at once; half of the connections stay for everything else.
+    pub waiters_max: usize,
+    /// Long polls of one client at once.
+    pub waiters_per_client_max: usize,
+    /// Batches in memory at once: 8 × 4 MiB.
+    pub batches_max: usize,
+    /// Pings under way at once.
+    pub pings_max: usize,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            connections_max: 1024,
+            header_time_max: Duration::from_secs(15),
+            body_time_max: Duration::from_secs(30),
+            write_time_max: Duration::from_secs(30),
+            store_time_max: Duration::from_secs(15),
+            drain_time_max: Duration::from_secs(20),
+            waiters_max: 512,
+            waiters_per_client_max: 128,
+            batches_max: 8,
+            pings_max: 16,
+        }
+    }
+}
+
+/// What all handlers share.
+pub struct Shared {
+    /// What the API was given.
+    pub given: ApiState,
+    /// Gives ids to registrations.
+    pub ids: Ids,
+    /// Admits long polls.
+    pub waiters: Gate,
+    /// Admits batches.
+    pub batches: Semaphore,
+    /// Admits pings.
+    pub pings: Semaphore,
+    /// What the store last said to a readiness check.
+    pub readiness: Readiness,
+    /// Cancelled when the daemon is stopping.
+    pub shutdown: CancellationToken,
+}
+
+impl Shared {
+    /// Gets everything ready.
+    pub fn new(given: ApiState, shutdown: CancellationToken) -> Arc<Self> {
+        let limits = given.limits;
+        Arc::new(Self {
+            given,
+            ids: Ids::default(),
+            waiters: Gate::new(limits.waiters_max, limits.waiters_per_client_max),
+            batches: Semaphore::new(limits.batches_max),
+            pings: Semaphore::new(limits.pings_max),
+            readiness: Readiness::default(),
+            shutdown,
+        })
+    }
+
+    /// The settings as they are now.
+    pub fn config(&self) -> Arc<Config> {
+        self.given.config.borrow().clone()
+    }
+
+    /// The store.
+    pub fn store(&self) -> &dyn Store {
+        self.given.store.as_ref()
+    }
+
+    /// The store's answer, or the problem that it gave none.
+    pub async fn answer<T>(&self, asked: impl Future<Output = store::Result<T>>) -> Result<T> {
+        let deadline = self.given.limits.store_time_max;
+        if let Ok(answer) = tokio::time::timeout(deadline, asked).await {
+            return Ok(answer?);
+        }
+        tracing::warn!("the store did not answer an API request in time");
+        let advice = "the store did not answer in time; send the request again: a repeated \
+                      registration is answered with the first one";
+        Err(Problem::store_unavailable(advice))
+    }
+}

@@ -1,0 +1,93 @@
+//! What the API asks of other parts of the house, which it does not know.
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use axum::http::HeaderMap;
+use serde_json::json;
+use tokio::sync::watch;
+use url::Url;
+
+use crate::api::{EventRefusal, EventReply, EventSink, PingError, Pinger};
+use crate::clock::Clock;
+use crate::config::{Client, Config, Credentials};
+use crate::delivery::send::http::HttpCourier;
+use crate::delivery::{guard, ping};
+use crate::source::feishu::Tickets;
+use crate::source::feishu::ticket::{Event, EventError, EventHeaders, handle_event};
+use crate::store::Attempt;
+
+/// Sends pings.
+pub(super) struct Callbacks {
+    pub(super) courier: Arc<HttpCourier>,
+    pub(super) clock: Arc<dyn Clock>,
+    pub(super) config: watch::Receiver<Arc<Config>>,
+}
+
+#[async_trait]
+impl Pinger for Callbacks {
+    async fn ping(&self, client: &Client, url: &Url) -> Result<Attempt, PingError> {
+        guard::judge_url(url, &client.callback_allow)
+            .map_err(|refusal| PingError::Refused(refusal.to_string()))?;
+        let timeout = self.config.borrow().delivery.timeout;
+        ping::ping(&*self.courier, &*self.clock, client, url.clone(), timeout)
+            .await
+            .map_err(|error| PingError::Failed(error.to_string()))
+    }
+}
+
+/// Takes Feishu's event pushes to store apps.
+pub(super) struct FeishuEvents {
+    pub(super) config: watch::Receiver<Arc<Config>>,
+    pub(super) tickets: Arc<Tickets>,
+}
+
+impl EventSink for FeishuEvents {
+    fn handle(
+        &self,
+        app_id: &str,
+        headers: &HeaderMap,
+        body: &[u8],
+    ) -> Result<EventReply, EventRefusal> {
+        let config = self.config.borrow().clone();
+        let header = |name: &str| headers.get(name).and_then(|value| value.to_str().ok());
+        let headers = EventHeaders {
+            timestamp: header("X-Lark-Request-Timestamp"),
+            nonce: header("X-Lark-Request-Nonce"),
+            signature: header("X-Lark-Signature"),
+        };
+        // All tenants of an app have the same token and key; the first one's stand for all.
+        let keys = config.accounts.iter().find_map(|account| match &account.credentials {
+            Credentials::Store { app_id: id, verification_token, encrypt_key, .. }
+                if id == app_id =>
+            {
+                Some((verification_token, encrypt_key.as_ref()))
+            }
+            Credentials::Store { .. } | Credentials::Internal { .. } => None,
+        });
+        let (token, key) = keys.ok_or(EventRefusal::UnknownApp)?;
+        match handle_event(body, headers, token, key).map_err(refusal)? {
+            Event::Challenge(challenge) => Ok(EventReply(json!({ "challenge": challenge }))),
+            Event::Ticket { app_id: whose, ticket } if whose == app_id => {
+                self.tickets.offer(app_id, ticket);
+                Ok(EventReply(json!({})))
+            }
+            Event::Ticket { .. } => {
+                let told = "the ticket is for another app_id than the one in the URL";
+                Err(EventRefusal::NotAuthentic(told.to_owned()))
+            }
+            Event::Other => Ok(EventReply(json!({}))),
+        }
+    }
+}
+
+fn refusal(error: EventError) -> EventRefusal {
+    match error {
+        EventError::Malformed | EventError::NoEncryptKey => {
+            EventRefusal::Malformed(error.to_string())
+        }
+        EventError::Plain | EventError::NotSigned | EventError::WrongToken => {
+            EventRefusal::NotAuthentic(error.to_string())
+        }
+    }
+}

@@ -1,0 +1,110 @@
+//! What goes on beside the data's way: forgetting, the status line, the scrape's gauges, the
+//! watchdog.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+
+use crate::clock::Clock;
+use crate::config::Config;
+use crate::observability::process::Process;
+use crate::observability::{Metrics, Snapshot};
+use crate::polling::board::Board;
+use crate::service::watchdog::keep_probing;
+use crate::service::{Notifier, Watchdog, notify, status};
+use crate::store::Store;
+
+/// How often the status line and the gauges are renewed.
+const SHOW_EVERY: Duration = Duration::from_secs(5);
+/// How often old registrations are looked for.
+const PRUNE_EVERY: Duration = Duration::from_secs(600);
+/// Registrations forgotten in one commit: few enough that no other write waits noticeably.
+const PRUNE_STEP: u32 = 200;
+/// The pause between two such commits.
+const PRUNE_PAUSE: Duration = Duration::from_millis(100);
+/// A lane comes round every 15 s at the latest, the store is probed every 2 s.
+const LANE_SILENT_MAX: Duration = Duration::from_secs(60);
+const STORE_SILENT_MAX: Duration = Duration::from_secs(60);
+
+/// What upkeep works with.
+pub(super) struct Upkeep {
+    pub(super) store: Arc<dyn Store>,
+    pub(super) board: Arc<Board>,
+    pub(super) config: watch::Receiver<Arc<Config>>,
+    pub(super) clock: Arc<dyn Clock>,
+    pub(super) metrics: Arc<Metrics>,
+    pub(super) notifier: Notifier,
+    pub(super) shutdown: CancellationToken,
+}
+
+impl Upkeep {
+    /// Until shutdown.
+    pub(super) async fn run(self) {
+        let shutdown = self.shutdown.clone();
+        let watchdog = self.watchdog();
+        let work = async { tokio::join!(self.show(), self.prune(), watchdog) };
+        tokio::select! {
+            () = shutdown.cancelled() => {}
+            _ = work => {}
+        }
+    }
+
+    async fn show(&self) {
+        loop {
+            let counts = self.store.counts().await.unwrap_or_default();
+            let lanes = self.board.read();
+            self.notifier.status(&status::status_line(&lanes, &counts));
+            let process = Process::read();
+            self.metrics.show(Snapshot { lanes, counts, process, now: self.clock.steady() });
+            tokio::time::sleep(SHOW_EVERY).await;
+        }
+    }
+
+    async fn prune(&self) {
+        loop {
+            tokio::time::sleep(PRUNE_EVERY).await;
+            let kept_for = self.config.borrow().retention.delivered;
+            let before = self.clock.wall().before(kept_for);
+            loop {
+                match self.store.prune(before, PRUNE_STEP).await {
+                    Ok(PRUNE_STEP..) => tokio::time::sleep(PRUNE_PAUSE).await,
+                    Ok(_) => break,
+                    Err(error) => {
+                        tracing::warn!(%error, "old registrations cannot be forgotten now");
+                        break;
+                    }
+                }
+            }
+        }
+    }
+
+    /// Tells systemd that all is well only while the lanes come round and the store answers.
+    async fn watchdog(&self) {
+        let Some(period) = notify::watchdog_period() else { return };
+        let mut watchdog = Watchdog::default();
+        let now = self.clock.steady();
+        let store_beat = watchdog.heartbeat("store", STORE_SILENT_MAX, now);
+        let board = Arc::clone(&self.board);
+        watchdog.watch("lanes", LANE_SILENT_MAX, move || {
+            board.read().into_iter().map(|(_, lane)| lane.alive_at).min()
+        });
+        let probe = || {
+            let (store, now) = (Arc::clone(&self.store), self.clock.wall());
+            async move {
+                // Any answer will do: an error is the store's to report, silence is a hang.
+                let _ = store.ping(now).await;
+            }
+        };
+        let probing =
+            keep_probing(store_beat, Arc::clone(&self.clock), self.shutdown.clone(), probe);
+        let pinging = watchdog.run(
+            self.notifier.clone(),
+            Arc::clone(&self.clock),
+            period,
+            self.shutdown.clone(),
+        );
+        tokio::join!(probing, pinging);
+    }
+}

@@ -1,0 +1,176 @@
+//! What a person sees: data on standard output, everything else on standard error.
+
+use std::io::{self, Write as _};
+
+use comfy_table::{ContentArrangement, Table, presets};
+use serde_json::Value;
+
+use super::connection::Reply;
+
+/// Prints data. Nobody reading any more (`| head`) is no failure.
+pub(super) fn print(text: &str) {
+    let _ = writeln!(io::stdout().lock(), "{}", text.trim_end());
+}
+
+/// Says something that is not data.
+pub(super) fn tell(text: &str) {
+    let _ = writeln!(io::stderr().lock(), "{text}");
+}
+
+/// Prints a reply: as it is, or as `human` shows it.
+pub(super) fn reply(json: bool, reply: &Reply, human: impl FnOnce(&Value) -> String) {
+    if json { print(&reply.text) } else { print(&human(&reply.value)) }
+}
+
+/// A value within `value` as text; `-` when there is none.
+pub(super) fn text(value: &Value, pointer: &str) -> String {
+    match value.pointer(pointer) {
+        None | Some(Value::Null) => "-".to_owned(),
+        Some(Value::String(text)) => escaped(text),
+        Some(other) => escaped(&other.to_string()),
+    }
+}
+
+/// Receivers and clients choose some of what is shown; none of it may steer the terminal.
+pub(super) fn escaped(text: &str) -> String {
+    let mut shown = String::with_capacity(text.len());
+    for c in text.chars() {
+        if c.is_control() { shown.extend(c.escape_default()) } else { shown.push(c) }
+    }
+    shown
+}
+
+fn table(header: &[&str]) -> Table {
+    let mut table = Table::new();
+    // Ids broken over two lines could not be copied.
+    table.load_style(presets::NOTHING).set_content_arrangement(ContentArrangement::Disabled);
+    if !header.is_empty() {
+        table.set_header(header);
+    }
+    table
+}
+
+fn rows(header: &[&str], pointers: &[&str], list: &Value) -> String {
+    let mut table = table(header);
+    for item in items(list) {
+        table.add_row(pointers.iter().map(|pointer| text(item, pointer)));
+    }
+    table.trim_fmt()
+}
+
+/// The items of a page.
+pub(super) fn items(page: &Value) -> &[Value] {
+    page.get("items").and_then(Value::as_array).map_or(&[], Vec::as_slice)
+}
+
+/// Many registrations.
+pub(super) fn registrations(page: &Value) -> String {
+    rows(
+        &["ID", "STATE", "OUTCOME", "DELIVERY TASK", "ACCOUNT", "CREATED", "ATTEMPTS"],
+        &[
+            "/id",
+            "/state",
+            "/outcome/outcome",
+            "/task/delivery_task_id",
+            "/task/account",
+            "/created_at",
+            "/delivery/attempts",
+        ],
+        page,
+    )
+}
+
+/// One registration, line by line; lines without a value are left out.
+pub(super) fn registration(value: &Value) -> String {
+    const LINES: [(&str, &str); 24] = [
+        ("id", "/id"),
+        ("client", "/client"),
+        ("state", "/state"),
+        ("account", "/task/account"),
+        ("website", "/task/website_id"),
+        ("delivery task", "/task/delivery_task_id"),
+        ("callback", "/callback/url"),
+        ("metadata", "/metadata"),
+        ("created", "/created_at"),
+        ("gives up", "/give_up_at"),
+        ("outcome", "/outcome/outcome"),
+        ("reason", "/outcome/failure/reason"),
+        ("message", "/outcome/failure/message"),
+        ("duplicate of", "/outcome/failure/duplicate_of"),
+        ("application", "/outcome/delivery/application_id"),
+        ("talent", "/outcome/delivery/talent_id"),
+        ("last pending", "/outcome/observed/last_pending_at"),
+        ("settled", "/outcome/observed/settled_at"),
+        ("polls", "/outcome/observed/polls"),
+        ("log id", "/outcome/observed/log_id"),
+        ("attempts", "/delivery/attempts"),
+        ("next attempt", "/delivery/next_attempt_at"),
+        ("last status", "/delivery/last_status"),
+        ("last error", "/delivery/last_error"),
+    ];
+    let mut table = table(&[]);
+    for (name, pointer) in LINES {
+        let shown = text(value, pointer);
+        if shown != "-" {
+            table.add_row([name.to_owned(), shown]);
+        }
+    }
+    table.trim_fmt()
+}
+
+/// Every attempt.
+pub(super) fn attempts(list: &Value) -> String {
+    rows(
+        &["#", "AT", "TOOK (ms)", "STATUS", "VERDICT", "ERROR", "REPLY"],
+        &["/number", "/at", "/duration_ms", "/status", "/verdict", "/error", "/reply_excerpt"],
+        list,
+    )
+}
+
+/// Every account, and under the table what a person should do about the suspended ones.
+pub(super) fn accounts(list: &Value) -> String {
+    let mut shown = rows(
+        &["ACCOUNT", "STATE", "WATCHED", "POLLS 1s", "OF", "POLLS 60s", "OF", "DETECTED WITHIN"],
+        &[
+            "/name",
+            "/state",
+            "/watched",
+            "/polls/last_second",
+            "/quota/per_second",
+            "/polls/last_minute",
+            "/quota/per_minute",
+            "/expected_detection_delay",
+        ],
+        list,
+    );
+    for account in items(list) {
+        if account.get("reason").is_some_and(|reason| !reason.is_null()) {
+            let (name, reason) = (text(account, "/name"), text(account, "/reason"));
+            let (since, message) = (text(account, "/since"), text(account, "/message"));
+            shown = format!("{shown}\n\n{name}: {reason} since {since}\n  {message}");
+        }
+    }
+    shown
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nothing_a_receiver_says_can_steer_the_terminal() {
+        let value = serde_json::json!({"error": "\u{1b}[2Jgone\nnext 飞书"});
+        assert_eq!(text(&value, "/error"), "\\u{1b}[2Jgone\\nnext 飞书");
+        assert_eq!(text(&value, "/absent"), "-");
+    }
+
+    #[test]
+    fn a_suspended_account_says_what_to_do() {
+        let list = serde_json::json!({"items": [
+            {"name": "default", "state": "suspended", "reason": "missing_scope",
+             "message": "grant hire:site_application", "since": "2026-11-22T10:00:00.000Z"}]});
+        let shown = accounts(&list);
+        assert!(shown.contains("missing_scope since 2026-11-22T10:00:00.000Z"), "{shown}");
+        assert!(shown.contains("grant hire:site_application"), "{shown}");
+    }
+}

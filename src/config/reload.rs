@@ -1,0 +1,38 @@
+//! What a reload can change, and what needs a restart.
+
+use super::model::Config;
+
+/// The keys that differ but only take effect after a restart. Accounts, clients, delivery and log
+/// settings take effect at once (the contract's list); sockets, the store and what every lane was
+/// started with do not.
+#[must_use]
+pub fn restart_needed(old: &Config, new: &Config) -> Vec<&'static str> {
+    let differs = [
+        ("http.listen", old.http.listen != new.http.listen),
+        ("http.open_metrics", old.http.open_metrics != new.http.open_metrics),
+        ("store.url", old.store != new.store),
+        ("polling.give_up_after", old.polling.give_up_after != new.polling.give_up_after),
+        ("polling.not_found_grace", old.polling.not_found_grace != new.polling.not_found_grace),
+        ("polling.poll_worth", old.polling.poll_worth != new.polling.poll_worth),
+        ("retention.delivered", old.retention.delivered != new.retention.delivered),
+    ];
+    differs.into_iter().filter_map(|(key, differs)| differs.then_some(key)).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::time::Duration;
+
+    #[test]
+    fn only_what_a_running_daemon_cannot_change_needs_a_restart() {
+        let old = Config::default();
+        let mut new = old.clone();
+        new.delivery.timeout = Duration::from_secs(1);
+        new.log.level = "debug".to_owned();
+        assert_eq!(restart_needed(&old, &new), Vec::<&str>::new());
+        new.http.open_metrics = true;
+        new.retention.delivered = Duration::from_secs(1);
+        assert_eq!(restart_needed(&old, &new), ["http.open_metrics", "retention.delivered"]);
+    }
+}

@@ -1,0 +1,48 @@
+//! Follows secret references on behalf of the settings, and remembers where each led.
+
+use std::cell::RefCell;
+
+use super::field::Field;
+use super::reference::World;
+use super::secret::Secret;
+
+/// A secret in use, and where it came from; never the secret.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SecretUse {
+    /// The setting, e.g. `accounts[0].app_secret`.
+    pub key: String,
+    /// Where its value was found.
+    pub from: String,
+    /// Whether it stands in the configuration file itself.
+    pub is_in_file: bool,
+}
+
+/// Follows references.
+pub(super) struct Secrets<'a> {
+    world: World<'a>,
+    uses: RefCell<Vec<SecretUse>>,
+}
+
+impl<'a> Secrets<'a> {
+    pub(super) fn new(world: World<'a>) -> Self {
+        Self { world, uses: RefCell::default() }
+    }
+
+    /// The secret that a setting refers to.
+    pub(super) fn follow(&self, field: &Field<'_>) -> Option<Secret> {
+        let found = field.parse(|text| self.world.resolve(text))?;
+        if let Some(warning) = found.warning {
+            field.reader.warn(warning);
+        }
+        self.uses.borrow_mut().push(SecretUse {
+            key: field.shown(),
+            is_in_file: found.from.is_none() && field.is_in_file(),
+            from: found.from.unwrap_or_else(|| field.written_in()),
+        });
+        Some(found.secret)
+    }
+
+    pub(super) fn into_uses(self) -> Vec<SecretUse> {
+        self.uses.into_inner()
+    }
+}

@@ -1,0 +1,138 @@
+//! Names to addresses, judged in the very place where the HTTP client asks for what it will dial.
+//!
+//! The client dials the addresses it is given here and no others, and asks only when it opens a
+//! connection. So there is no moment between the check and the use in which a name could change
+//! its mind (DNS rebinding), and connections can still be reused.
+
+use std::io;
+use std::net::{IpAddr, SocketAddr, UdpSocket};
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use reqwest::dns::{Addrs, Name, Resolve, Resolving};
+use tokio::sync::Semaphore;
+use url::Url;
+
+use crate::config::CallbackAllow;
+use crate::delivery::guard::{Refusal, judge_addresses};
+
+/// How long a name may take. Within an attempt's deadline, so that the error names the culprit.
+const LOOKUP_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// Resolves names. A seam, so that tests can lie as an attacker's name server would.
+#[async_trait]
+pub trait Lookup: Send + Sync {
+    /// Every address of `host`.
+    async fn addresses(&self, host: &str) -> io::Result<Vec<IpAddr>>;
+}
+
+/// Names asked for at once. Each takes one of the runtime's 512 blocking threads until the
+/// operating system gives up, which may be long after we have; half of them stay free.
+const LOOKUPS_MAX: usize = 256;
+
+/// The operating system's resolver.
+#[derive(Clone, Debug)]
+pub struct SystemLookup {
+    slots: Arc<Semaphore>,
+}
+
+impl Default for SystemLookup {
+    fn default() -> Self {
+        Self { slots: Arc::new(Semaphore::new(LOOKUPS_MAX)) }
+    }
+}
+
+#[async_trait]
+impl Lookup for SystemLookup {
+    async fn addresses(&self, host: &str) -> io::Result<Vec<IpAddr>> {
+        let slot = Arc::clone(&self.slots).acquire_owned().await.map_err(io::Error::other)?;
+        let host = host.to_owned();
+        // A task of its own: whoever stops waiting does not free the thread, nor then the slot.
+        let lookup = tokio::spawn(async move {
+            let found = tokio::net::lookup_host((host, 0)).await;
+            drop(slot);
+            found.map(|found| found.map(|address| address.ip()).collect())
+        });
+        lookup.await.map_err(io::Error::other)?
+    }
+}
+
+tokio::task_local! {
+    /// The URL of the attempt that this task is making. The client's resolver seam passes only the
+    /// host's name, but scheme and port matter to the guard. Without it nothing is resolved.
+    static TARGET: Url;
+}
+
+/// Runs `attempt` with `url` as the target that the resolver judges by.
+pub(super) async fn with_target<F: Future>(url: Url, attempt: F) -> F::Output {
+    TARGET.scope(url, attempt).await
+}
+
+/// Why a name gave no addresses to dial. Found again at the bottom of the client's error.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum Unresolved {
+    #[error(transparent)]
+    Refused(#[from] Refusal),
+    #[error("{0}")]
+    Lookup(String),
+}
+
+/// A resolver that gives out what the guard lets through.
+#[derive(Clone)]
+pub(super) struct Guarded {
+    pub(super) lookup: Arc<dyn Lookup>,
+    pub(super) allow: Arc<[CallbackAllow]>,
+    pub(super) own_listeners: Arc<[SocketAddr]>,
+}
+
+impl Resolve for Guarded {
+    fn resolve(&self, name: Name) -> Resolving {
+        let target = TARGET.try_with(Url::clone).ok();
+        let guarded = self.clone();
+        Box::pin(async move {
+            let vetted = match target {
+                Some(url) if url.host_str() == Some(name.as_str()) => guarded.vetted(&url).await?,
+                _ => return Err("a name was asked for outside of an attempt to it".into()),
+            };
+            let addresses: Addrs =
+                Box::new(vetted.into_iter().map(|address| SocketAddr::new(address, 0)));
+            Ok(addresses)
+        })
+    }
+}
+
+impl Guarded {
+    async fn vetted(&self, url: &Url) -> Result<Vec<IpAddr>, Unresolved> {
+        let host = url.host_str().unwrap_or_default();
+        let lookup = tokio::time::timeout(LOOKUP_TIMEOUT, self.lookup.addresses(host));
+        let addresses = match lookup.await {
+            Ok(Ok(addresses)) => addresses,
+            Ok(Err(error)) => return Err(Unresolved::Lookup(error.to_string())),
+            Err(_) => {
+                let seconds = LOOKUP_TIMEOUT.as_secs();
+                return Err(Unresolved::Lookup(format!("no answer within {seconds} s")));
+            }
+        };
+        Ok(self.judge(url, &addresses)?)
+    }
+
+    /// Judges addresses that are about to be dialled: those of a name, or the literal in the URL,
+    /// for which the client asks no resolver.
+    pub(super) fn judge(&self, url: &Url, addresses: &[IpAddr]) -> Result<Vec<IpAddr>, Refusal> {
+        let mut own = self.own_listeners.to_vec();
+        let everywhere = self.own_listeners.iter().filter(|own| own.ip().is_unspecified());
+        for listener in everywhere.filter(|own| Some(own.port()) == url.port_or_known_default()) {
+            let here = addresses.iter().filter(|address| is_this_machine(**address));
+            own.extend(
+                here.map(|address| SocketAddr::new(address.to_canonical(), listener.port())),
+            );
+        }
+        judge_addresses(url, addresses, &self.allow, &own)
+    }
+}
+
+/// Only an address of this machine can be bound.
+fn is_this_machine(address: IpAddr) -> bool {
+    UdpSocket::bind((address, 0)).is_ok()
+}

@@ -1,0 +1,360 @@
+//! One lane's shell: performs the steps its brain asks for and feeds it what happens.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_util::future::BoxFuture;
+use futures_util::stream::{FuturesUnordered, StreamExt};
+use tokio::sync::{Notify, watch};
+
+use super::lane::{Follows, Lane, Step, Watched};
+use super::{Context, Upstream, Upstreams};
+use crate::clock::{Steady, Timestamp};
+use crate::outcome::Outcome;
+use crate::source::AccountProblem;
+use crate::store::{
+    Change, Checkpoint, Ending, Lease, Progress, Reservation, StoreError, TakenLane, Watch,
+};
+use crate::task::{LaneName, TaskId};
+
+mod effects;
+mod show;
+
+use self::effects::{Event, PollResult};
+
+/// The longest wait: a loop that comes round shows that it is alive.
+const WAIT_MAX: Duration = Duration::from_secs(15);
+/// While polls still count in a window, what the board shows is at most this old.
+const BOARD_FRESH: Duration = Duration::from_secs(1);
+/// How often tasks' progress is written down when no reservation carries it.
+const PROGRESS_EVERY: Duration = Duration::from_secs(10);
+/// How long polls under way at shutdown are waited for.
+const DRAIN: Duration = Duration::from_secs(10);
+
+/// Whether changed tasks are being read.
+#[derive(PartialEq, Eq)]
+enum Loading {
+    Idle,
+    UnderWay,
+    /// Something changed meanwhile.
+    Again,
+}
+
+/// One lane at work.
+pub(super) struct Worker {
+    context: Context,
+    name: LaneName,
+    lease: Lease,
+    lane: Lane,
+    named: BTreeMap<TaskId, (Box<str>, Box<str>)>,
+    /// Tasks whose progress is not written down yet.
+    dirty: BTreeSet<TaskId>,
+    dirty_since: Option<Steady>,
+    version: u64,
+    loading: Loading,
+    upstreams: watch::Receiver<Arc<Upstreams>>,
+    effects: FuturesUnordered<BoxFuture<'static, Event>>,
+    suspended: bool,
+    lost: bool,
+}
+
+impl Worker {
+    /// Takes the lane and runs it until shutdown, or until it belongs to somebody else.
+    pub(super) async fn run(context: Context, name: LaneName, changed: Arc<Notify>) {
+        let shutdown = context.shutdown.clone();
+        let take = effects::until_stored(|| context.store.take(&name, context.clock.wall()));
+        let taken = tokio::select! {
+            biased;
+            () = shutdown.cancelled() => return,
+            taken = take => taken,
+        };
+        match taken {
+            Ok(taken) => Self::new(context, name, &taken).work(&changed).await,
+            Err(error) => tracing::error!(lane = %name, %error, "cannot take the lane"),
+        }
+    }
+
+    fn new(context: Context, name: LaneName, taken: &TakenLane) -> Self {
+        let mut upstreams = context.upstreams.clone();
+        let limits = upstreams.borrow_and_update().get(&name.account).map(|u| u.quota);
+        let (grace, worth) = (context.settings.not_found_grace, context.settings.poll_worth);
+        let mut lane = Lane::new(limits.unwrap_or_default(), grace, worth);
+        if let Some(memory) = &taken.memory {
+            lane.remember(memory);
+        }
+        let now = context.clock.steady();
+        let wall = context.clock.wall();
+        let reservations: Vec<(Steady, u32)> = taken
+            .reservations
+            .iter()
+            // A wall clock that was set back must not keep the quota closed for longer than a minute.
+            .map(|reserved| (steady_of(reserved.at, wall, now).min(now), reserved.polls))
+            .collect();
+        lane.restore(&reservations, now);
+        Self {
+            context,
+            name,
+            lease: taken.lease,
+            lane,
+            named: BTreeMap::new(),
+            dirty: BTreeSet::new(),
+            dirty_since: None,
+            version: 0,
+            loading: Loading::Idle,
+            upstreams,
+            effects: FuturesUnordered::new(),
+            suspended: false,
+            lost: false,
+        }
+    }
+
+    /// In this order: what happened, then what to do about it, then wait.
+    async fn work(mut self, changed: &Notify) {
+        self.load();
+        let shutdown = self.context.shutdown.clone();
+        while !self.lost && !shutdown.is_cancelled() {
+            let until = self.take_steps();
+            self.show();
+            let now = self.context.clock.steady();
+            let wait = until.map_or(WAIT_MAX, |at| at.since(now)).min(self.wait_max(now));
+            tokio::select! {
+                biased;
+                () = shutdown.cancelled() => {}
+                Some(event) = self.effects.next() => self.happened(event),
+                () = changed.notified() => self.load(),
+                Ok(()) = self.upstreams.changed() => self.reconfigure(),
+                () = tokio::time::sleep(wait) => {}
+            }
+        }
+        self.drain().await;
+    }
+
+    /// Performs steps until the brain says to wait, and says until when.
+    fn take_steps(&mut self) -> Option<Steady> {
+        loop {
+            let now = self.context.clock.steady();
+            match self.lane.next(now) {
+                Step::Reserve { polls } => self.checkpoint(polls, now),
+                Step::Prepare => self.effects.push(effects::prepare(self.upstream())),
+                Step::Poll { task } => self.poll(task, now),
+                Step::GiveUp { task } => self.give_up(task),
+                Step::Wait { until } => {
+                    if self.dirty_since.is_some_and(|since| now.since(since) >= PROGRESS_EVERY) {
+                        self.checkpoint(0, now);
+                    }
+                    return until;
+                }
+            }
+        }
+    }
+
+    fn happened(&mut self, event: Event) {
+        let now = self.context.clock.steady();
+        match event {
+            Event::Reserved { polls: 0, stored: Ok(()) } => {}
+            Event::Reserved { polls, stored: Ok(()) } => self.lane.reserved(polls, now),
+            Event::Reserved { stored: Err(error), .. } | Event::Ended { next: Err(error), .. } => {
+                self.not_stored(&error);
+            }
+            Event::Prepared(result) => {
+                self.count("prepare", &result, Duration::ZERO);
+                self.lane.prepared(result, now);
+            }
+            Event::Replied { task, sent, received, result } => {
+                self.replied(task, sent, received, *result);
+            }
+            Event::Ended { task, next: Ok(next) } => {
+                let next = next.map(|at| self.steady_of(at));
+                self.lane.gave_up(task, next, now);
+                if next.is_none() {
+                    self.forget(task);
+                }
+            }
+            Event::Loaded(Ok(changes)) => self.loaded(changes, now),
+            Event::Loaded(Err(error)) => {
+                self.loading = Loading::Idle;
+                self.not_stored(&error);
+            }
+        }
+    }
+
+    fn replied(&mut self, task: TaskId, sent: Steady, received: Steady, result: PollResult) {
+        let took = received.since(sent);
+        self.count("poll", &result, took);
+        let log_id = result.as_ref().ok().and_then(|polled| polled.log_id.clone());
+        let result = result.map(|polled| polled.observation);
+        if let Follows::Settle(outcome) = self.lane.replied(task, sent, result, received) {
+            self.settle(task, *outcome, log_id);
+        } else if self.lane.watched(task).is_some() {
+            self.dirty.insert(task);
+            self.dirty_since.get_or_insert(received);
+        }
+    }
+
+    // ---- effects ----
+
+    fn poll(&mut self, task: TaskId, sent: Steady) {
+        let Some((website, delivery_task)) = self.named.get(&task).cloned() else { return };
+        let clock = Arc::clone(&self.context.clock);
+        let upstream = self.upstream();
+        self.effects.push(effects::poll(upstream, clock, task, website, delivery_task, sent));
+    }
+
+    /// Writes down a reservation and, with it, how far tasks have come.
+    fn checkpoint(&mut self, polls: u32, now: Steady) {
+        let reservations = (polls > 0).then(|| {
+            let all = self.lane.quota().reservations_with(polls, now);
+            all.into_iter().map(|(at, polls)| Reservation { at: self.wall_of(at), polls }).collect()
+        });
+        let progress = std::mem::take(&mut self.dirty)
+            .into_iter()
+            .filter_map(|task| Some((task, self.progress(task)?)))
+            .collect();
+        self.dirty_since = None;
+        let checkpoint = Checkpoint { reservations, memory: self.lane.memory(), progress };
+        let store = Arc::clone(&self.context.store);
+        self.effects.push(effects::checkpoint(store, self.lease, checkpoint, polls));
+    }
+
+    fn settle(&mut self, task: TaskId, outcome: Outcome, log_id: Option<String>) {
+        let Some(ending) = self.ending(task, log_id) else { return };
+        let seen = ending.progress.last_pending_at.map_or(Duration::ZERO, |at| ending.at.since(at));
+        let (class, reason) = outcome.words();
+        let delivery_task_id = self.named.get(&task).map_or("", |(_, id)| id);
+        tracing::info!(lane = %self.name, delivery_task_id, outcome = class, reason,
+            polls = ending.progress.polls, log_id = ending.log_id, "task settled");
+        self.context.metrics.settled(&self.name, &outcome, seen);
+        let store = Arc::clone(&self.context.store);
+        self.effects.push(effects::settle(store, self.lease, ending, outcome));
+    }
+
+    fn give_up(&mut self, task: TaskId) {
+        let Some(ending) = self.ending(task, None) else { return };
+        let delivery_task_id = self.named.get(&task).map_or("", |(_, id)| id);
+        tracing::info!(lane = %self.name, delivery_task_id, polls = ending.progress.polls,
+            "a registration's time is over: timed_out");
+        let store = Arc::clone(&self.context.store);
+        self.effects.push(effects::give_up(store, self.lease, ending));
+    }
+
+    fn load(&mut self) {
+        if self.loading != Loading::Idle {
+            self.loading = Loading::Again;
+            return;
+        }
+        self.loading = Loading::UnderWay;
+        let store = Arc::clone(&self.context.store);
+        self.effects.push(effects::load(store, self.lease, self.version));
+    }
+
+    fn loaded(&mut self, changes: Vec<Change>, now: Steady) {
+        let again = std::mem::replace(&mut self.loading, Loading::Idle) == Loading::Again;
+        let more = changes.len() >= effects::CHANGES_MAX as usize;
+        for change in changes {
+            self.version = self.version.max(change.version);
+            match change.watch {
+                Some(watch) => self.watch(change.task, watch, now),
+                None => self.forget(change.task),
+            }
+        }
+        if again || more {
+            self.load();
+        }
+    }
+
+    fn watch(&mut self, task: TaskId, watch: Watch, now: Steady) {
+        let watched = Watched {
+            born: self.steady_of(watch.registered_at),
+            give_up_at: self.steady_of(watch.give_up_at),
+            polls: watch.progress.polls,
+            last_pending: watch.progress.last_pending_at.map(|at| self.steady_of(at)),
+            not_found_since: watch.progress.not_found_since.map(|at| self.steady_of(at)),
+        };
+        self.lane.watch(task, watched, now);
+        self.named.insert(task, (watch.website_id.into(), watch.delivery_task_id.into()));
+    }
+
+    fn forget(&mut self, task: TaskId) {
+        self.lane.forget(task);
+        self.named.remove(&task);
+        self.dirty.remove(&task);
+    }
+
+    fn reconfigure(&mut self) {
+        let limits = self.upstreams.borrow_and_update().get(&self.name.account).map(|u| u.quota);
+        self.lane.reconfigure(limits.unwrap_or_default());
+    }
+
+    fn not_stored(&mut self, error: &StoreError) {
+        self.lane.not_reserved(self.context.clock.steady());
+        self.lost = matches!(error, StoreError::LeaseLost);
+        if self.lost {
+            tracing::warn!(lane = %self.name, "the lane belongs to another daemon now");
+        } else {
+            tracing::error!(lane = %self.name, %error, "cannot write the lane's state");
+        }
+    }
+
+    /// Lets polls under way end, and writes down what must not be forgotten.
+    async fn drain(mut self) {
+        let deadline = tokio::time::sleep(DRAIN);
+        tokio::pin!(deadline);
+        while !self.lost && !self.effects.is_empty() {
+            tokio::select! {
+                biased;
+                Some(event) = self.effects.next() => self.happened(event),
+                () = &mut deadline => break,
+            }
+        }
+        if !self.lost && !self.dirty.is_empty() {
+            self.checkpoint(0, self.context.clock.steady());
+            let _ = tokio::time::timeout(DRAIN, self.effects.next()).await;
+        }
+        self.context.board.remove(&self.name);
+    }
+
+    // ---- what it knows ----
+
+    fn upstream(&self) -> Result<Upstream, AccountProblem> {
+        self.upstreams.borrow().get(&self.name.account).cloned().ok_or_else(|| AccountProblem {
+            reason: "not_configured",
+            message: format!(
+                "the account `{}` is not configured: add it to [[accounts]], or cancel its registrations",
+                self.name.account
+            ),
+        })
+    }
+
+    fn progress(&self, task: TaskId) -> Option<Progress> {
+        let watched = self.lane.watched(task)?;
+        Some(Progress {
+            polls: watched.polls,
+            last_pending_at: watched.last_pending.map(|at| self.wall_of(at)),
+            not_found_since: watched.not_found_since.map(|at| self.wall_of(at)),
+        })
+    }
+
+    fn ending(&self, task: TaskId, log_id: Option<String>) -> Option<Ending> {
+        let progress = self.progress(task)?;
+        Some(Ending { task, at: self.context.clock.wall(), progress, log_id })
+    }
+
+    fn steady_of(&self, at: Timestamp) -> Steady {
+        steady_of(at, self.context.clock.wall(), self.context.clock.steady())
+    }
+
+    fn wall_of(&self, at: Steady) -> Timestamp {
+        let ago = self.context.clock.steady().0 - at.0;
+        Timestamp(self.context.clock.wall().0.saturating_sub(ago))
+    }
+
+    fn wait_max(&self, now: Steady) -> Duration {
+        if self.lane.quota().used(now).1 > 0 { BOARD_FRESH } else { WAIT_MAX }
+    }
+}
+
+/// A wall time on the steady scale, given both readings of now.
+fn steady_of(at: Timestamp, wall: Timestamp, steady: Steady) -> Steady {
+    Steady(steady.0.saturating_sub(wall.0.saturating_sub(at.0)))
+}

@@ -1,0 +1,164 @@
+//! What a lane's shell does, each as a future that ends in an [`Event`].
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_util::FutureExt;
+use futures_util::future::BoxFuture;
+use tokio_retry::RetryIf;
+use tokio_retry::strategy::ExponentialBackoff;
+
+use crate::clock::{Clock, Steady, Timestamp};
+use crate::outcome::Outcome;
+use crate::polling::Upstream;
+use crate::source::{AccountProblem, Observation, PollError, Polled, TransientClass};
+use crate::store::{self, Change, Checkpoint, Ending, Lease, Store, StoreError};
+use crate::task::TaskId;
+
+/// Changes read at once.
+pub(super) const CHANGES_MAX: u32 = 1000;
+/// A source has its own deadline; this one only bounds what a broken source could do.
+const SOURCE_MAX: Duration = Duration::from_secs(60);
+/// The longest wait between two tries of a write that must not be lost.
+const STORE_BACKOFF_MAX: Duration = Duration::from_secs(5);
+
+/// What a poll came to.
+pub(super) type PollResult = Result<Polled, PollError>;
+
+/// What happened.
+pub(super) enum Event {
+    /// A checkpoint that reserved so many polls.
+    Reserved { polls: u32, stored: store::Result<()> },
+    /// The source is ready, or not.
+    Prepared(Result<(), PollError>),
+    /// A poll ended.
+    Replied { task: TaskId, sent: Steady, received: Steady, result: Box<PollResult> },
+    /// A task's end is stored, for all (`None`) or for those whose time was over.
+    Ended { task: TaskId, next: store::Result<Option<Timestamp>> },
+    /// Changed tasks.
+    Loaded(store::Result<Vec<Change>>),
+}
+
+type Effect = BoxFuture<'static, Event>;
+
+pub(super) fn prepare(upstream: Result<Upstream, AccountProblem>) -> Effect {
+    async move {
+        let upstream = match upstream {
+            Ok(upstream) => upstream,
+            Err(problem) => return Event::Prepared(Err(PollError::Account(problem))),
+        };
+        let ready = tokio::time::timeout(SOURCE_MAX, upstream.source.prepare()).await;
+        Event::Prepared(ready.unwrap_or_else(|_| Err(overdue())))
+    }
+    .boxed()
+}
+
+pub(super) fn poll(
+    upstream: Result<Upstream, AccountProblem>,
+    clock: Arc<dyn Clock>,
+    task: TaskId,
+    website: Box<str>,
+    delivery_task: Box<str>,
+    sent: Steady,
+) -> Effect {
+    async move {
+        let result = match upstream {
+            Err(problem) => Err(PollError::Account(problem)),
+            Ok(upstream) => {
+                let poll = upstream.source.observe(&website, &delivery_task);
+                tokio::time::timeout(SOURCE_MAX, poll).await.unwrap_or_else(|_| Err(overdue()))
+            }
+        };
+        Event::Replied { task, sent, received: clock.steady(), result: Box::new(result) }
+    }
+    .boxed()
+}
+
+fn overdue() -> PollError {
+    PollError::Transient {
+        class: TransientClass::Timeout,
+        detail: format!("no answer within {} s", SOURCE_MAX.as_secs()),
+    }
+}
+
+pub(super) fn checkpoint(
+    store: Arc<dyn Store>,
+    lease: Lease,
+    checkpoint: Checkpoint,
+    polls: u32,
+) -> Effect {
+    async move {
+        let stored = store.checkpoint(&lease, checkpoint).await;
+        Event::Reserved { polls, stored }
+    }
+    .boxed()
+}
+
+pub(super) fn settle(
+    store: Arc<dyn Store>,
+    lease: Lease,
+    ending: Ending,
+    outcome: Outcome,
+) -> Effect {
+    async move {
+        let task = ending.task;
+        let stored = until_stored(|| store.settle(&lease, ending.clone(), outcome.clone())).await;
+        Event::Ended { task, next: stored.map(|()| None) }
+    }
+    .boxed()
+}
+
+pub(super) fn give_up(store: Arc<dyn Store>, lease: Lease, ending: Ending) -> Effect {
+    async move {
+        let next = until_stored(|| store.give_up(&lease, ending.clone())).await;
+        Event::Ended { task: ending.task, next }
+    }
+    .boxed()
+}
+
+pub(super) fn load(store: Arc<dyn Store>, lease: Lease, version: u64) -> Effect {
+    // The first look takes everything that is watched, in one piece: a page of it would end at a
+    // version beyond which only changes are told.
+    let limit = if version == 0 { u32::MAX } else { CHANGES_MAX };
+    async move { Event::Loaded(until_stored(|| store.changes(&lease, version, limit)).await) }
+        .boxed()
+}
+
+/// Tries until the store has answered: what was learned from a poll must not be lost to a full
+/// disk. The wait is bounded, the number of tries is not; shutdown ends it from outside. Without
+/// jitter: the store has one writer, and a simulation must replay.
+pub(super) async fn until_stored<T, F>(verb: impl FnMut() -> F) -> store::Result<T>
+where
+    F: Future<Output = store::Result<T>>,
+{
+    let waits = ExponentialBackoff::from_millis(2).factor(50).max_delay(STORE_BACKOFF_MAX);
+    RetryIf::start(waits, verb, |error: &StoreError| {
+        let again = matches!(error, StoreError::Unavailable(_));
+        if again {
+            tracing::warn!(%error, "the store did not take it; trying again");
+        }
+        again
+    })
+    .await
+}
+
+/// A word for a good answer, for metrics.
+pub(super) trait Told {
+    fn word(&self) -> &'static str;
+}
+
+impl Told for () {
+    fn word(&self) -> &'static str {
+        "ready"
+    }
+}
+
+impl Told for Polled {
+    fn word(&self) -> &'static str {
+        match self.observation {
+            Observation::Pending { .. } => "pending",
+            Observation::NotFound => "not_found",
+            Observation::Settled(_) => "settled",
+        }
+    }
+}

@@ -1,0 +1,84 @@
+//! The one line that `systemctl status` shows.
+
+use std::fmt::Write;
+
+use crate::polling::board::LaneStatus;
+use crate::task::{LaneName, State};
+
+/// Names of suspended accounts shown before the rest are only counted.
+const SUSPENDED_NAMES_MAX: usize = 3;
+
+/// What the daemon is doing, for an operator.
+#[must_use]
+pub fn status_line(lanes: &[(LaneName, LaneStatus)], counts: &[(State, u64)]) -> String {
+    let watched: u64 = lanes.iter().map(|(_, lane)| lane.watched).sum();
+    let polls: u64 = lanes.iter().map(|(_, lane)| u64::from(lane.polls_last_minute)).sum();
+    let of = |state| counts.iter().find(|(s, _)| *s == state).map_or(0, |(_, count)| *count);
+    let mut line = format!(
+        "{watched} tasks watched on {} lanes, {polls} polls in the last minute, {} delivering, {} \
+         undeliverable",
+        lanes.len(),
+        of(State::Delivering),
+        of(State::Undeliverable),
+    );
+    let suspended: Vec<String> = lanes
+        .iter()
+        .filter_map(|(name, lane)| {
+            lane.suspended.as_ref().map(|why| format!("{} ({})", name.account, why.reason))
+        })
+        .collect();
+    if !suspended.is_empty() {
+        let shown = suspended.len().min(SUSPENDED_NAMES_MAX);
+        line.push_str("; suspended: ");
+        line.push_str(&suspended[..shown].join(", "));
+        if suspended.len() > shown {
+            let _ = write!(line, " and {} more", suspended.len() - shown);
+        }
+    }
+    line
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::clock::{Steady, Timestamp};
+    use crate::config::QuotaLimits;
+    use crate::polling::board::Suspension;
+    use crate::task::Kind;
+
+    fn lane(account: &str, suspended: bool) -> (LaneName, LaneStatus) {
+        let suspended = suspended.then(|| Suspension {
+            reason: "bad_credentials",
+            message: String::new(),
+            since: Timestamp(0),
+        });
+        let status = LaneStatus {
+            suspended,
+            watched: 600,
+            polls_last_second: 10,
+            polls_last_minute: 400,
+            quota: QuotaLimits::default(),
+            expected_delay: None,
+            alive_at: Steady(0),
+        };
+        (LaneName { account: account.into(), kind: Kind::default() }, status)
+    }
+
+    #[test]
+    fn the_line_sums_the_lanes() {
+        assert_eq!(
+            status_line(&[lane("a", false), lane("b", false)], &[(State::Delivering, 3)]),
+            "1200 tasks watched on 2 lanes, 800 polls in the last minute, 3 delivering, 0 \
+             undeliverable"
+        );
+    }
+
+    #[test]
+    fn a_suspended_account_is_named_with_its_reason() {
+        let lanes = ["a", "b", "c", "d", "e"].map(|account| lane(account, true));
+        let line = status_line(&lanes, &[]);
+        let end = "; suspended: a (bad_credentials), b (bad_credentials), c (bad_credentials) and \
+                   2 more";
+        assert!(line.ends_with(end), "{line}");
+    }
+}

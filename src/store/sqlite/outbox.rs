@@ -1,0 +1,194 @@
+//! Deliveries: what is due, and what became of each attempt.
+
+use rusqlite::{Connection, OptionalExtension, params};
+
+use super::inspect;
+use super::register::unwatch_if_alone;
+use super::rows::expect_registration;
+use super::writer::Hints;
+use crate::clock::{Timestamp, millis};
+use crate::store::{Attempt, Delivery, Hint, Next, Result};
+use crate::task::{Registration, State};
+
+pub(super) fn origins(db: &Connection) -> Result<Vec<(String, Timestamp)>> {
+    // One step of the index an origin, however many deliveries each has.
+    let rows = db
+        .prepare_cached(
+            "WITH RECURSIVE o (origin) AS (
+                 SELECT min(callback_origin) FROM registration WHERE state = 'delivering'
+                 UNION ALL
+                 SELECT (SELECT min(callback_origin) FROM registration
+                         WHERE state = 'delivering' AND callback_origin > o.origin)
+                 FROM o WHERE o.origin IS NOT NULL)
+             SELECT origin, (SELECT min(next_attempt_at) FROM registration
+                             WHERE state = 'delivering' AND callback_origin = origin)
+             FROM o WHERE origin IS NOT NULL",
+        )?
+        .query_map([], |row| Ok((row.get(0)?, Timestamp(row.get(1)?))))?
+        .collect::<rusqlite::Result<_>>();
+    Ok(rows?)
+}
+
+pub(super) fn due(
+    db: &Connection,
+    origin: &str,
+    now: Timestamp,
+    limit: u32,
+) -> Result<Vec<Delivery>> {
+    let rows = db
+        .prepare_cached(
+            "SELECT id, client, callback_url, body, attempts, round, next_attempt_at
+             FROM registration
+             WHERE state = 'delivering' AND callback_origin = ?1 AND next_attempt_at <= ?2
+             ORDER BY next_attempt_at, id LIMIT ?3",
+        )?
+        .query_map(params![origin, now.0, limit], |row| {
+            Ok(Delivery {
+                registration_id: row.get(0)?,
+                client: row.get(1)?,
+                callback_url: row.get(2)?,
+                body: row.get(3)?,
+                attempts: row.get(4)?,
+                round: row.get(5)?,
+                due_at: Timestamp(row.get(6)?),
+            })
+        })?
+        .collect::<rusqlite::Result<_>>();
+    Ok(rows?)
+}
+
+pub(super) fn record_attempt(
+    db: &Connection,
+    delivery: &Delivery,
+    attempt: &Attempt,
+    next: Next,
+    hints: &mut Hints,
+) -> Result<bool> {
+    let id = &delivery.registration_id;
+    if inspect::find(db, id)?.is_none() {
+        return Ok(false);
+    }
+    log_attempt(db, id, attempt)?;
+    let (state, next_at) = match next {
+        Next::Delivered => (State::Delivered, None),
+        Next::RetryAt(at) => (State::Delivering, Some(at.0)),
+        Next::Undeliverable => (State::Undeliverable, None),
+    };
+    let ended_at = attempt.at.after(attempt.duration).0;
+    let finished_at = next_at.is_none().then_some(ended_at);
+    let changed = db
+        .prepare_cached(
+            "UPDATE registration SET state = ?4, next_attempt_at = ?5, attempts = ?6,
+                    round = round + 1, last_status = ?7, last_error = ?8, finished_at = ?9
+             WHERE id = ?1 AND state = 'delivering' AND attempts = ?2 AND round = ?3",
+        )?
+        .execute(params![
+            id,
+            delivery.attempts,
+            delivery.round,
+            state.name(),
+            next_at,
+            attempt.number,
+            attempt.status,
+            attempt.error,
+            finished_at,
+        ])?;
+    if changed == 0 {
+        db.prepare_cached("UPDATE registration SET attempts = max(attempts, ?2) WHERE id = ?1")?
+            .execute(params![id, attempt.number])?;
+    } else if finished_at.is_some() {
+        hints.push(Hint::Outcome { registration_id: id.clone() });
+    }
+    Ok(changed > 0)
+}
+
+fn log_attempt(db: &Connection, registration: &str, attempt: &Attempt) -> Result<()> {
+    db.prepare_cached(
+        "INSERT OR REPLACE INTO attempt
+             (registration, number, at, duration_ms, status, error, reply_excerpt, verdict)
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)",
+    )?
+    .execute(params![
+        registration,
+        attempt.number,
+        attempt.at.0,
+        millis(attempt.duration),
+        attempt.status,
+        attempt.error,
+        attempt.reply_excerpt,
+        attempt.verdict,
+    ])?;
+    Ok(())
+}
+
+pub(super) fn postpone(
+    db: &Connection,
+    delivery: &Delivery,
+    until: Timestamp,
+    error: &str,
+) -> Result<()> {
+    db.prepare_cached(
+        "UPDATE registration SET next_attempt_at = ?4, last_error = ?5
+         WHERE id = ?1 AND state = 'delivering' AND attempts = ?2 AND round = ?3",
+    )?
+    .execute(params![
+        delivery.registration_id,
+        delivery.attempts,
+        delivery.round,
+        until.0,
+        error
+    ])?;
+    Ok(())
+}
+
+pub(super) fn redeliver(
+    db: &Connection,
+    id: &str,
+    now: Timestamp,
+    hints: &mut Hints,
+) -> Result<Option<Registration>> {
+    let Some(before) = inspect::find(db, id)? else { return Ok(None) };
+    let origin: Option<String> = db
+        .prepare_cached(
+            "UPDATE registration
+             SET state = 'delivering', next_attempt_at = ?2, round = 0, finished_at = NULL
+             WHERE id = ?1 AND state IN ('delivering', 'delivered', 'undeliverable')
+             RETURNING callback_origin",
+        )?
+        .query_row(params![id, now.0], |row| row.get(0))
+        .optional()?;
+    let Some(origin) = origin else { return Ok(Some(before)) };
+    hints.push(Hint::Due { origin });
+    Ok(Some(expect_registration(db, id)?))
+}
+
+pub(super) fn close_callback(
+    db: &Connection,
+    client: &str,
+    callback_url: &str,
+    now: Timestamp,
+    hints: &mut Hints,
+) -> Result<u64> {
+    let open: Vec<String> = db
+        .prepare_cached(
+            "SELECT id FROM registration WHERE client = ?1 AND callback_url = ?2
+             AND state IN ('watching', 'delivering') ORDER BY id",
+        )?
+        .query_map([client, callback_url], |row| row.get(0))?
+        .collect::<rusqlite::Result<_>>()?;
+    for id in &open {
+        db.prepare_cached(
+            "UPDATE registration
+             SET state = CASE state WHEN 'watching' THEN 'cancelled' ELSE 'undeliverable' END,
+                 next_attempt_at = NULL, finished_at = ?2,
+                 last_error = 'the callback answered 410 Gone to another delivery'
+             WHERE id = ?1",
+        )?
+        .execute(params![id, now.0])?;
+        unwatch_if_alone(db, id)?;
+        let registration = expect_registration(db, id)?;
+        hints.push(Hint::Watch(registration.task.lane()));
+        hints.push(Hint::Outcome { registration_id: id.clone() });
+    }
+    Ok(u64::try_from(open.len()).unwrap_or(u64::MAX))
+}

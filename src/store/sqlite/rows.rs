@@ -1,0 +1,68 @@
+//! Rows to nouns.
+
+use rusqlite::types::Type;
+use rusqlite::{Connection, Row};
+use serde_json::value::RawValue;
+
+use crate::clock::Timestamp;
+use crate::outcome;
+use crate::store::{Result, StoreError};
+use crate::task::{Callback, DeliveryState, Kind, Registration, State, TaskRef};
+
+/// Every column of a registration, with its task and lane.
+pub(super) const REGISTRATION: &str = "
+    SELECT r.id, r.client, l.kind, l.account, t.website_id, t.delivery_task_id, r.callback_url,
+           r.metadata, r.state, r.created_at, r.give_up_at, r.body, r.attempts, r.next_attempt_at,
+           r.last_status, r.last_error, r.outcome_position
+    FROM registration r JOIN task t ON t.id = r.task JOIN lane l ON l.id = t.lane";
+
+/// Reads a row of [`REGISTRATION`].
+pub(super) fn registration(row: &Row<'_>) -> rusqlite::Result<Registration> {
+    let body: Option<Vec<u8>> = row.get(11)?;
+    let outcome = body.map(|body| outcome::read(&body)).transpose().map_err(|e| bad(11, e))?;
+    Ok(Registration {
+        id: row.get(0)?,
+        client: row.get(1)?,
+        task: TaskRef {
+            kind: named(row, 2, Kind::named)?,
+            account: row.get(3)?,
+            website_id: row.get(4)?,
+            delivery_task_id: row.get(5)?,
+        },
+        callback: Callback { url: row.get(6)? },
+        metadata: RawValue::from_string(row.get(7)?).map_err(|e| bad(7, e))?,
+        state: named(row, 8, State::named)?,
+        created_at: Timestamp(row.get(9)?),
+        give_up_at: Timestamp(row.get(10)?),
+        outcome,
+        delivery: DeliveryState {
+            attempts: row.get(12)?,
+            next_attempt_at: row.get::<_, Option<i64>>(13)?.map(Timestamp),
+            last_status: row.get(14)?,
+            last_error: row.get(15)?,
+        },
+    })
+}
+
+/// Reads a name that must be one of ours.
+pub(super) fn named<T>(
+    row: &Row<'_>,
+    column: usize,
+    of: impl Fn(&str) -> Option<T>,
+) -> rusqlite::Result<T> {
+    let name: String = row.get(column)?;
+    of(&name).ok_or_else(|| bad(column, format!("`{name}` is not a name this version knows")))
+}
+
+fn bad(
+    column: usize,
+    error: impl Into<Box<dyn std::error::Error + Send + Sync>>,
+) -> rusqlite::Error {
+    rusqlite::Error::FromSqlConversionFailure(column, Type::Text, error.into())
+}
+
+/// A registration that is known to be there.
+pub(super) fn expect_registration(db: &Connection, id: &str) -> Result<Registration> {
+    super::inspect::find(db, id)?
+        .ok_or_else(|| StoreError::Corrupt(format!("the registration {id} vanished")))
+}

@@ -1,0 +1,350 @@
+//! A store in memory, for the API's tests: what the conformance suite asks of `Registry`, and as
+//! much of the rest as it takes to settle a task and to attempt a delivery.
+
+use std::collections::BTreeMap;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use async_trait::async_trait;
+use outcomed::clock::Timestamp;
+use outcomed::outcome::{Observed, Outcome, Report};
+use outcomed::store::{
+    Attempt, Change, Checkpoint, Delivery, Ending, Filter, Hint, Lanes, Lease, NewRegistration,
+    Next, Outbox, Registered, Registry, Result, Store, StoreError, TakenLane, Watch,
+};
+use outcomed::task::{Callback, DeliveryState, LaneName, Registration, State, TaskId, TaskRef};
+use serde_json::value::RawValue;
+use tokio::sync::broadcast;
+
+pub(crate) struct MemoryStore {
+    rows: Mutex<Rows>,
+    hints: broadcast::Sender<Hint>,
+    /// Every verb fails.
+    pub(crate) away: AtomicBool,
+    /// No verb returns.
+    pub(crate) hung: AtomicBool,
+    /// Hints are lost.
+    pub(crate) silent: AtomicBool,
+}
+
+#[derive(Default)]
+struct Rows {
+    registrations: BTreeMap<String, Registration>,
+    attempts: BTreeMap<String, Vec<Attempt>>,
+    /// Registration ids in the order in which their outcomes were stored.
+    order: Vec<String>,
+    tasks: Vec<TaskRef>,
+    pings: u32,
+}
+
+impl MemoryStore {
+    pub(crate) fn new() -> Self {
+        Self {
+            rows: Mutex::default(),
+            hints: broadcast::channel(64).0,
+            away: AtomicBool::new(false),
+            hung: AtomicBool::new(false),
+            silent: AtomicBool::new(false),
+        }
+    }
+
+    /// How often readiness was proved by a write.
+    pub(crate) fn pings(&self) -> u32 {
+        self.rows.lock().unwrap().pings
+    }
+
+    /// Returns once this many listen for hints, as every long poll under way does.
+    pub(crate) async fn listeners(&self, count: usize) {
+        while self.hints.receiver_count() < count {
+            tokio::task::yield_now().await;
+        }
+    }
+
+    async fn with<T>(&self, work: impl FnOnce(&mut Rows) -> T) -> Result<T> {
+        if self.hung.load(Ordering::Relaxed) {
+            std::future::pending::<()>().await;
+        }
+        if self.away.load(Ordering::Relaxed) {
+            return Err(StoreError::Unavailable("switched off by the test".into()));
+        }
+        Ok(work(&mut self.rows.lock().unwrap()))
+    }
+
+    fn hint(&self, hint: Hint) {
+        if !self.silent.load(Ordering::Relaxed) {
+            let _ = self.hints.send(hint);
+        }
+    }
+}
+
+impl Rows {
+    fn register(&mut self, new: NewRegistration) -> Registered {
+        let same = self.registrations.values().find(|row| {
+            row.client == new.client
+                && row.task == new.task
+                && row.callback.url == new.callback_url
+                && row.state != State::Cancelled
+        });
+        if let Some(existing) = same {
+            return Registered::Existing(existing.clone());
+        }
+        let known = self.registrations.values().find(|row| row.task == new.task);
+        let known = known.and_then(|row| row.outcome.clone());
+        let registration = Registration {
+            id: new.id.clone(),
+            client: new.client,
+            task: new.task.clone(),
+            callback: Callback { url: new.callback_url },
+            metadata: RawValue::from_string(new.metadata).unwrap(),
+            state: if known.is_some() { State::Delivering } else { State::Watching },
+            created_at: new.created_at,
+            give_up_at: new.give_up_at,
+            delivery: DeliveryState {
+                next_attempt_at: known.as_ref().map(|_| new.created_at),
+                ..DeliveryState::default()
+            },
+            outcome: known,
+        };
+        if registration.outcome.is_some() {
+            self.order.push(new.id.clone());
+        } else if !self.tasks.contains(&new.task) {
+            self.tasks.push(new.task);
+        }
+        self.registrations.insert(new.id, registration.clone());
+        Registered::New(registration)
+    }
+
+    fn settle(&mut self, task: &TaskRef, ending: &Ending, outcome: &Outcome) -> Vec<String> {
+        let mut told = Vec::new();
+        for row in self.registrations.values_mut() {
+            if row.task != *task || row.state != State::Watching {
+                continue;
+            }
+            let observed = Observed {
+                registered_at: row.created_at,
+                last_pending_at: ending.progress.last_pending_at,
+                settled_at: ending.at,
+                polls: ending.progress.polls,
+                log_id: ending.log_id.clone(),
+            };
+            row.outcome = Some(Report::new(task.clone(), outcome.clone(), observed));
+            row.state = State::Delivering;
+            row.delivery.next_attempt_at = Some(ending.at);
+            self.order.push(row.id.clone());
+            told.push(row.id.clone());
+        }
+        told
+    }
+}
+
+#[async_trait]
+impl Store for MemoryStore {
+    async fn ping(&self, _now: Timestamp) -> Result<()> {
+        self.with(|rows| rows.pings += 1).await
+    }
+
+    async fn prune(&self, _ended_before: Timestamp, _limit: u32) -> Result<u32> {
+        unreachable!("the API forgets nothing")
+    }
+
+    fn hints(&self) -> broadcast::Receiver<Hint> {
+        self.hints.subscribe()
+    }
+}
+
+#[async_trait]
+impl Registry for MemoryStore {
+    async fn register(&self, new: Vec<NewRegistration>) -> Result<Vec<Registered>> {
+        self.with(|rows| new.into_iter().map(|new| rows.register(new)).collect()).await
+    }
+
+    async fn find(&self, id: &str) -> Result<Option<Registration>> {
+        self.with(|rows| rows.registrations.get(id).cloned()).await
+    }
+
+    async fn list(
+        &self,
+        filter: &Filter,
+        before: Option<&str>,
+        limit: u32,
+    ) -> Result<Vec<Registration>> {
+        let fits = |row: &&Registration| {
+            let host = url::Url::parse(&row.callback.url).unwrap();
+            let host = host.host_str().unwrap();
+            filter.client.as_ref().is_none_or(|client| *client == row.client)
+                && filter.state.is_none_or(|state| state == row.state)
+                && filter.account.as_ref().is_none_or(|account| *account == row.task.account)
+                && filter
+                    .delivery_task_id
+                    .as_ref()
+                    .is_none_or(|it| *it == row.task.delivery_task_id)
+                && filter.callback_host.as_ref().is_none_or(|it| it == host)
+                && before.is_none_or(|before| row.id.as_str() < before)
+        };
+        self.with(|rows| {
+            let newest_first = rows.registrations.values().rev();
+            newest_first.filter(fits).take(limit as usize).cloned().collect()
+        })
+        .await
+    }
+
+    async fn cancel(&self, id: &str, _now: Timestamp) -> Result<Option<Registration>> {
+        self.with(|rows| {
+            let row = rows.registrations.get_mut(id)?;
+            if row.state.may_become(State::Cancelled) {
+                row.state = State::Cancelled;
+                row.delivery.next_attempt_at = None;
+            }
+            Some(row.clone())
+        })
+        .await
+    }
+
+    async fn attempts(&self, id: &str) -> Result<Vec<Attempt>> {
+        self.with(|rows| rows.attempts.get(id).cloned().unwrap_or_default()).await
+    }
+
+    async fn redeliver(&self, id: &str, now: Timestamp) -> Result<Option<Registration>> {
+        self.with(|rows| {
+            let row = rows.registrations.get_mut(id)?;
+            if row.outcome.is_some() && row.state != State::Cancelled {
+                row.state = State::Delivering;
+                row.delivery.next_attempt_at = Some(now);
+            }
+            Some(row.clone())
+        })
+        .await
+    }
+
+    async fn outcomes(
+        &self,
+        client: &str,
+        after: u64,
+        limit: u32,
+    ) -> Result<Vec<(u64, Registration)>> {
+        self.with(|rows| {
+            (1..)
+                .zip(&rows.order)
+                .map(|(position, id)| (position, rows.registrations[id].clone()))
+                .filter(|(position, row)| *position > after && row.client == client)
+                .take(limit as usize)
+                .collect()
+        })
+        .await
+    }
+
+    async fn counts(&self) -> Result<Vec<(State, u64)>> {
+        unreachable!("the API counts nothing")
+    }
+}
+
+#[async_trait]
+impl Lanes for MemoryStore {
+    async fn lanes(&self) -> Result<Vec<LaneName>> {
+        unreachable!("the API polls nothing")
+    }
+
+    async fn take(&self, _lane: &LaneName, _now: Timestamp) -> Result<TakenLane> {
+        let lease = Lease { lane: 1, epoch: 1 };
+        Ok(TakenLane { lease, reservations: Vec::new(), memory: None })
+    }
+
+    async fn changes(&self, _lease: &Lease, _version: u64, _limit: u32) -> Result<Vec<Change>> {
+        self.with(|rows| {
+            let watch = |task: &TaskRef| Watch {
+                website_id: task.website_id.clone(),
+                delivery_task_id: task.delivery_task_id.clone(),
+                registered_at: Timestamp(0),
+                give_up_at: Timestamp(0),
+                progress: outcomed::store::Progress::default(),
+            };
+            (0..)
+                .zip(&rows.tasks)
+                .map(|(row, task)| Change {
+                    task: TaskId(row),
+                    version: u64::try_from(row).unwrap() + 1,
+                    watch: Some(watch(task)),
+                })
+                .collect()
+        })
+        .await
+    }
+
+    async fn checkpoint(&self, _lease: &Lease, _checkpoint: Checkpoint) -> Result<()> {
+        unreachable!("the API polls nothing")
+    }
+
+    async fn settle(&self, _lease: &Lease, ending: Ending, outcome: Outcome) -> Result<()> {
+        let told = self
+            .with(|rows| {
+                let task = rows.tasks[usize::try_from(ending.task.0).unwrap()].clone();
+                rows.settle(&task, &ending, &outcome)
+            })
+            .await?;
+        for registration_id in told {
+            self.hint(Hint::Outcome { registration_id });
+        }
+        Ok(())
+    }
+
+    async fn give_up(&self, _lease: &Lease, _ending: Ending) -> Result<Option<Timestamp>> {
+        unreachable!("the API polls nothing")
+    }
+}
+
+#[async_trait]
+impl Outbox for MemoryStore {
+    async fn origins(&self) -> Result<Vec<(String, Timestamp)>> {
+        unreachable!("the API delivers nothing")
+    }
+
+    async fn due(&self, _origin: &str, now: Timestamp, limit: u32) -> Result<Vec<Delivery>> {
+        let delivery = |row: &Registration| Delivery {
+            registration_id: row.id.clone(),
+            client: row.client.clone(),
+            callback_url: row.callback.url.clone(),
+            body: Vec::new(),
+            attempts: row.delivery.attempts,
+            round: row.delivery.attempts,
+            due_at: now,
+        };
+        self.with(|rows| {
+            let due = rows.registrations.values().filter(|row| row.state == State::Delivering);
+            due.take(limit as usize).map(delivery).collect()
+        })
+        .await
+    }
+
+    async fn record_attempt(
+        &self,
+        delivery: &Delivery,
+        attempt: Attempt,
+        next: Next,
+    ) -> Result<bool> {
+        self.with(|rows| {
+            let row = rows.registrations.get_mut(&delivery.registration_id).unwrap();
+            row.delivery = DeliveryState {
+                attempts: attempt.number,
+                next_attempt_at: if let Next::RetryAt(at) = next { Some(at) } else { None },
+                last_status: attempt.status,
+                last_error: attempt.error.clone(),
+            };
+            row.state = match next {
+                Next::Delivered => State::Delivered,
+                Next::RetryAt(_) => State::Delivering,
+                Next::Undeliverable => State::Undeliverable,
+            };
+            rows.attempts.entry(delivery.registration_id.clone()).or_default().push(attempt);
+            true
+        })
+        .await
+    }
+
+    async fn postpone(&self, _: &Delivery, _until: Timestamp, _error: &str) -> Result<()> {
+        unreachable!("the API delivers nothing")
+    }
+
+    async fn close_callback(&self, _client: &str, _url: &str, _now: Timestamp) -> Result<u64> {
+        unreachable!("the API delivers nothing")
+    }
+}

@@ -1,0 +1,136 @@
+//! The real store, with a chance to die before and after everything it does, and to refuse.
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use outcomed::clock::Timestamp;
+use outcomed::outcome::Outcome;
+use outcomed::store::sqlite::Sqlite;
+use outcomed::store::{
+    Attempt, Change, Checkpoint, Delivery, Ending, Filter, Hint, Lanes, Lease, NewRegistration,
+    Next, Outbox, Registered, Registry, Result, Store, StoreError, TakenLane,
+};
+use outcomed::task::{LaneName, Registration, State};
+use tokio::sync::broadcast;
+
+use super::world::Shared;
+
+/// The store as the simulated daemon has it.
+pub struct Mortal {
+    pub inner: Arc<Sqlite>,
+    pub world: Shared,
+}
+
+impl Mortal {
+    async fn before(&self) -> Result<()> {
+        self.world.effect().await;
+        if self.world.chance(0.02) {
+            return Err(StoreError::Unavailable("database or disk is full".into()));
+        }
+        Ok(())
+    }
+}
+
+/// `self.before()?`, the verb, the other chance to die.
+macro_rules! mortally {
+    ($self:ident.$verb:ident($($argument:expr),*)) => {{
+        $self.before().await?;
+        let result = $self.inner.$verb($($argument),*).await;
+        $self.world.effect().await;
+        result
+    }};
+}
+
+#[async_trait]
+impl Store for Mortal {
+    async fn ping(&self, now: Timestamp) -> Result<()> {
+        mortally!(self.ping(now))
+    }
+    async fn prune(&self, ended_before: Timestamp, limit: u32) -> Result<u32> {
+        mortally!(self.prune(ended_before, limit))
+    }
+    fn hints(&self) -> broadcast::Receiver<Hint> {
+        self.inner.hints()
+    }
+}
+
+#[async_trait]
+impl Registry for Mortal {
+    async fn register(&self, new: Vec<NewRegistration>) -> Result<Vec<Registered>> {
+        mortally!(self.register(new))
+    }
+    async fn find(&self, id: &str) -> Result<Option<Registration>> {
+        mortally!(self.find(id))
+    }
+    async fn list(
+        &self,
+        f: &Filter,
+        before: Option<&str>,
+        limit: u32,
+    ) -> Result<Vec<Registration>> {
+        mortally!(self.list(f, before, limit))
+    }
+    async fn cancel(&self, id: &str, now: Timestamp) -> Result<Option<Registration>> {
+        mortally!(self.cancel(id, now))
+    }
+    async fn attempts(&self, id: &str) -> Result<Vec<Attempt>> {
+        mortally!(self.attempts(id))
+    }
+    async fn redeliver(&self, id: &str, now: Timestamp) -> Result<Option<Registration>> {
+        mortally!(self.redeliver(id, now))
+    }
+    async fn outcomes(&self, c: &str, after: u64, limit: u32) -> Result<Vec<(u64, Registration)>> {
+        mortally!(self.outcomes(c, after, limit))
+    }
+    async fn counts(&self) -> Result<Vec<(State, u64)>> {
+        mortally!(self.counts())
+    }
+}
+
+#[async_trait]
+impl Lanes for Mortal {
+    async fn lanes(&self) -> Result<Vec<LaneName>> {
+        mortally!(self.lanes())
+    }
+    async fn take(&self, lane: &LaneName, now: Timestamp) -> Result<TakenLane> {
+        mortally!(self.take(lane, now))
+    }
+    async fn changes(&self, lease: &Lease, version: u64, limit: u32) -> Result<Vec<Change>> {
+        mortally!(self.changes(lease, version, limit))
+    }
+    async fn checkpoint(&self, lease: &Lease, checkpoint: Checkpoint) -> Result<()> {
+        mortally!(self.checkpoint(lease, checkpoint))
+    }
+    async fn settle(&self, lease: &Lease, ending: Ending, outcome: Outcome) -> Result<()> {
+        self.before().await?;
+        let task = outcome.delivery.as_ref().and_then(|ids| ids.application_id.clone());
+        let result = self.inner.settle(lease, ending, outcome).await;
+        if let (Ok(()), Some(task)) = (&result, task) {
+            self.world.lock().settled.insert(task);
+        }
+        self.world.effect().await;
+        result
+    }
+    async fn give_up(&self, lease: &Lease, ending: Ending) -> Result<Option<Timestamp>> {
+        mortally!(self.give_up(lease, ending))
+    }
+}
+
+#[async_trait]
+impl Outbox for Mortal {
+    async fn origins(&self) -> Result<Vec<(String, Timestamp)>> {
+        mortally!(self.origins())
+    }
+    async fn due(&self, origin: &str, now: Timestamp, limit: u32) -> Result<Vec<Delivery>> {
+        mortally!(self.due(origin, now, limit))
+    }
+    async fn record_attempt(&self, d: &Delivery, attempt: Attempt, next: Next) -> Result<bool> {
+        mortally!(self.record_attempt(d, attempt, next))
+    }
+    async fn postpone(&self, delivery: &Delivery, until: Timestamp, error: &str) -> Result<()> {
+        mortally!(self.postpone(delivery, until, error))
+    }
+    async fn close_callback(&self, client: &str, url: &str, now: Timestamp) -> Result<u64> {
+        mortally!(self.close_callback(client, url, now))
+    }
+}

@@ -1,0 +1,63 @@
+//! What every store promises, one suite for all of them: a database is one line at the bottom.
+
+mod store_conformance {
+    pub mod deliveries;
+    pub mod fixture;
+    pub mod registrations;
+    pub mod tasks;
+}
+
+use store_conformance::{deliveries, fixture, registrations, tasks};
+
+/// Runs every claim against one database.
+macro_rules! conformance {
+    ($database:ident: $open:path; $($suite:ident { $($claim:ident)* })*) => {
+        mod $database {
+            $($(
+                #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+                async fn $claim() {
+                    super::$suite::$claim($open()).await;
+                }
+            )*)*
+        }
+    };
+}
+
+macro_rules! every_claim {
+    ($database:ident: $open:path) => {
+        conformance! { $database: $open;
+            registrations {
+                a_registration_reads_back_as_it_was_stored
+                registering_again_returns_the_first_one_unless_it_was_cancelled
+                a_batch_is_answered_in_order
+                lists_are_newest_first_and_filtered
+                cancelling_ends_watching_and_delivering_but_nothing_else
+                registering_a_settled_task_is_due_at_once_without_a_poll
+                only_finished_registrations_are_pruned
+                counts_say_how_many_are_open
+            }
+            tasks {
+                a_task_with_several_registrations_is_watched_once
+                changes_tell_what_is_new_and_what_nobody_waits_for
+                an_outcome_reaches_every_registration_in_one_commit
+                an_outcome_is_set_once
+                a_deadline_ends_only_the_registrations_whose_time_is_over
+                a_checkpoint_survives_a_change_of_owner
+                a_lost_lease_changes_nothing
+                outcomes_are_numbered_in_the_order_in_which_they_were_stored
+                hints_come_after_the_commit
+            }
+            deliveries {
+                the_longest_due_delivery_comes_first
+                an_attempt_is_logged_with_what_follows_from_it
+                an_attempt_recorded_twice_changes_the_registration_once
+                an_attempt_on_a_cancelled_registration_only_reaches_the_log
+                a_redelivery_starts_the_schedule_again_with_the_same_bytes
+                a_closed_callback_ends_its_deliveries_and_its_watches
+                origins_are_told_once_with_their_earliest_due_time
+            }
+        }
+    };
+}
+
+every_claim!(sqlite: super::fixture::sqlite);
