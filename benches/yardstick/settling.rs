@@ -6,7 +6,7 @@ use rand::RngExt;
 
 /// A mixture of simple distributions.
 #[derive(Clone, Debug)]
-pub struct Settling(Vec<(f64, Part)>);
+pub(crate) struct Settling(Vec<(f64, Part)>);
 
 #[derive(Clone, Copy, Debug)]
 enum Part {
@@ -49,12 +49,12 @@ fn part(text: &str) -> Result<(f64, Part), String> {
 
 impl Settling {
     /// The share settled by an age.
-    pub fn settled(&self, age: f64) -> f64 {
+    pub(crate) fn settled(&self, age: f64) -> f64 {
         self.0.iter().map(|(weight, part)| weight * part.settled(age)).sum()
     }
 
     /// One age at random.
-    pub fn sample(&self, random: &mut impl RngExt) -> f64 {
+    pub(crate) fn sample(&self, random: &mut impl RngExt) -> f64 {
         let mut pick: f64 = random.random();
         for (weight, part) in &self.0 {
             if pick < *weight {

@@ -22,8 +22,8 @@ const PROGRESS_STEPS: usize = 1_024;
 /// The arguments.
 #[derive(Debug, clap::Args)]
 pub struct Args {
-    /// CSV with the header registered_at,settles_after: seconds, ascending; an empty settles_after
-    /// never settles
+    /// CSV with the header `registered_at,settles_after`: seconds, ascending; an empty
+    /// `settles_after` never settles
     trace: PathBuf,
     /// planned (the daemon's), fixed:1s, or backoff:1s,60s (doubling)
     #[arg(long, default_value = "planned")]
@@ -40,7 +40,7 @@ pub struct Args {
     /// Write every poll there: at,task (seconds; the task's row, from 0)
     #[arg(long, value_name = "FILE")]
     polls: Option<PathBuf>,
-    /// Write every task there: registered_at,settles_after,detected_at,polls
+    /// Write every task there: `registered_at,settles_after,detected_at,polls`
     #[arg(long, value_name = "FILE")]
     out: Option<PathBuf>,
     /// Print the summary as JSON
@@ -59,6 +59,7 @@ enum ReplayError {
 }
 
 /// Runs the command.
+#[expect(clippy::needless_pass_by_value, reason = "every command takes its arguments")]
 #[expect(clippy::print_stderr, reason = "the command line speaks on standard error")]
 pub fn run(args: Args) -> Exit {
     match run_args(&args) {

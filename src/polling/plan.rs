@@ -76,6 +76,11 @@ impl Plan {
         }
     }
 
+    /// Chooses anew which tasks are looked at out of curiosity.
+    pub fn reseed(&mut self, seed: u64) {
+        self.curiosity = Curiosity::seeded(seed);
+    }
+
     // ---- which tasks there are ----
 
     /// Plans a task.
@@ -150,7 +155,7 @@ impl Plan {
 
     /// The task to look at first and when that is worth it, or when to ask again.
     pub fn first(&mut self, now: Steady, quota: &Quota) -> First {
-        if self.classes.len() > 0 && self.price.stale(now) {
+        if self.classes.tasks() > 0 && self.price.stale(now) {
             self.reprice(now, quota);
         }
         if let Some((at, task)) = self.appointments.first()
@@ -202,7 +207,7 @@ impl Plan {
 
     fn learn(&mut self) {
         if self.estimate.drifted() {
-            self.curiosity = Curiosity::default();
+            self.curiosity.revive();
         }
         self.estimate.learn();
         self.learned = true;
@@ -219,7 +224,7 @@ impl Plan {
     /// How many tasks wait for a look.
     #[must_use]
     pub fn len(&self) -> usize {
-        self.classes.len() + self.appointments.len()
+        self.classes.tasks() + self.appointments.count()
     }
 
     /// Whether no task waits for a look.

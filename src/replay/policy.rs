@@ -52,9 +52,9 @@ pub trait Poller {
 impl Policy {
     /// The policy at work under a quota.
     #[must_use]
-    pub fn poller(self, limits: QuotaLimits, _seed: u64) -> Box<dyn Poller> {
+    pub fn poller(self, limits: QuotaLimits, seed: u64) -> Box<dyn Poller> {
         match self {
-            Self::Planned => Box::new(Planned::new(limits)),
+            Self::Planned => Box::new(Planned::new(limits, seed)),
             Self::Fixed(wait) => Box::new(Simple::new(limits, wait, wait)),
             Self::Backoff(first, last) => Box::new(Simple::new(limits, first, last)),
         }
@@ -108,8 +108,10 @@ struct Planned {
 }
 
 impl Planned {
-    fn new(limits: QuotaLimits) -> Self {
-        Self { lane: Lane::new(limits, NOT_FOUND_GRACE, POLL_WORTH) }
+    fn new(limits: QuotaLimits, seed: u64) -> Self {
+        let mut lane = Lane::new(limits, NOT_FOUND_GRACE, POLL_WORTH);
+        lane.reseed(seed);
+        Self { lane }
     }
 }
 

@@ -40,7 +40,8 @@ mod tests {
 
     #[test]
     fn chances_come_back_to_within_three_percent() {
-        let chances: Vec<f64> = (0..CELLS).map(|cell| 1e-5 * 1.03_f64.powi(cell as i32)).collect();
+        let grows = |chance: &f64| Some(chance * 1.03);
+        let chances: Vec<f64> = std::iter::successors(Some(1e-5), grows).take(CELLS).collect();
         let back = read(&write(&chances)).unwrap();
         for (chance, back) in chances.iter().zip(&back) {
             assert!((back / chance.min(0.95) - 1.0).abs() < 0.03, "{chance} {back}");

@@ -50,6 +50,11 @@ impl Lane {
         self.plan.remember(memory);
     }
 
+    /// Chooses anew which tasks are looked at out of curiosity: for replays that differ.
+    pub fn reseed(&mut self, seed: u64) {
+        self.plan.reseed(seed);
+    }
+
     /// The lane's quota.
     #[must_use]
     pub fn quota(&self) -> &Quota {

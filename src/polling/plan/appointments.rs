@@ -35,7 +35,7 @@ impl Appointments {
 
     /// How many there are.
     #[must_use]
-    pub fn len(&self) -> usize {
+    pub fn count(&self) -> usize {
         self.at.len()
     }
 }

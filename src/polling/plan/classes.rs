@@ -116,14 +116,8 @@ impl Classes {
 
     /// How many tasks wait.
     #[must_use]
-    pub fn len(&self) -> usize {
+    pub fn tasks(&self) -> usize {
         self.tasks
-    }
-
-    /// How many classes hold tasks.
-    #[must_use]
-    pub fn count(&self) -> usize {
-        self.classes.len()
     }
 }
 

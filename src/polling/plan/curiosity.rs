@@ -18,9 +18,21 @@ const EARLIEST: f64 = 0.15;
 #[derive(Clone, Debug, Default)]
 pub struct Curiosity {
     probes: f64,
+    seed: u64,
 }
 
 impl Curiosity {
+    /// Curiosity that chooses by this seed.
+    #[must_use]
+    pub fn seeded(seed: u64) -> Self {
+        Self { probes: 0.0, seed }
+    }
+
+    /// Nothing is known any more: probes as if new.
+    pub fn revive(&mut self) {
+        self.probes = 0.0;
+    }
+
     /// Whether looks are so dear that some have to be taken out of curiosity.
     #[must_use]
     pub fn curious(&self, first: f64) -> bool {
@@ -34,7 +46,7 @@ impl Curiosity {
             return None;
         }
         let share = SHARE_LAST + SHARE_FIRST / (1.0 + (self.probes / PROBES_HALF).powi(2));
-        let (chosen, place) = dice(task);
+        let (chosen, place) = dice(task, self.seed);
         if chosen >= share {
             return None;
         }
@@ -45,8 +57,9 @@ impl Curiosity {
 }
 
 /// Two numbers between 0 and 1, random enough, and the same for the same task (splitmix64).
-fn dice(task: TaskId) -> (f64, f64) {
-    let mut bits = task.0.cast_unsigned().wrapping_add(0x9e37_79b9_7f4a_7c15);
+fn dice(task: TaskId, seed: u64) -> (f64, f64) {
+    let mut bits =
+        (task.0.cast_unsigned() ^ seed.rotate_left(32)).wrapping_add(0x9e37_79b9_7f4a_7c15);
     bits = (bits ^ (bits >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
     bits = (bits ^ (bits >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
     bits ^= bits >> 31;
