@@ -31,5 +31,6 @@ pub mod cli;
 pub mod mock_feishu;
 pub mod observability;
 pub mod receiver;
+pub mod replay;
 pub mod service;
 mod small_server;

@@ -9,6 +9,7 @@
 
 pub mod board;
 mod deadlines;
+pub mod estimate;
 pub mod hold;
 pub mod lane;
 pub mod plan;

@@ -6,12 +6,13 @@ use std::time::Duration;
 
 use super::deadlines::Deadlines;
 use super::hold::Hold;
-use super::plan::Plan;
+use super::plan::classes::Waiting;
+use super::plan::{First, Plan};
 use super::quota::Quota;
 use crate::clock::Steady;
 use crate::config::QuotaLimits;
 use crate::outcome::{Outcome, Reason};
-use crate::source::{AccountProblem, Observation, PollError};
+use crate::source::{Observation, PollError};
 use crate::task::TaskId;
 
 /// Polls under way at once, whatever the quota says: bounds memory and sockets when replies hang.
@@ -86,6 +87,12 @@ struct Task {
     looked: Option<Steady>,
 }
 
+impl Watched {
+    fn waiting(&self, task: TaskId) -> Waiting {
+        Waiting { task, born: self.born, looked: self.last_pending.unwrap_or(self.born) }
+    }
+}
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Stage {
     /// Its next poll is planned.
@@ -113,11 +120,11 @@ pub struct Lane {
 }
 
 impl Lane {
-    /// A lane without tasks.
+    /// A lane without tasks, of which each poll must save at least `poll_worth` of waiting.
     #[must_use]
-    pub fn new(limits: QuotaLimits, not_found_grace: Duration) -> Self {
+    pub fn new(limits: QuotaLimits, not_found_grace: Duration, poll_worth: Duration) -> Self {
         Self {
-            plan: Plan::new(),
+            plan: Plan::new(poll_worth),
             quota: Quota::new(limits),
             hold: Hold::default(),
             tasks: BTreeMap::new(),
@@ -147,7 +154,7 @@ impl Lane {
             return;
         }
         self.deadlines.insert(id, watched.give_up_at);
-        self.plan.insert(id, watched.born, watched.last_pending, now);
+        self.plan.insert(watched.waiting(id), now);
         let looked = watched.last_pending;
         self.tasks.insert(id, Task { watched, stage: Stage::Planned, looked });
     }
@@ -156,7 +163,7 @@ impl Lane {
     pub fn forget(&mut self, id: TaskId) {
         if let Some(task) = self.tasks.remove(&id) {
             self.deadlines.remove(id, task.watched.give_up_at);
-            self.plan.remove(id);
+            self.plan.remove(&task.watched.waiting(id));
         }
     }
 
@@ -168,7 +175,7 @@ impl Lane {
         self.deadlines.insert(id, next);
         task.watched.give_up_at = next;
         task.stage = Stage::Planned;
-        self.plan.insert(id, task.watched.born, task.watched.last_pending, now);
+        self.plan.insert(task.watched.waiting(id), now);
     }
 
     /// A reservation is durable.
@@ -221,12 +228,13 @@ impl Lane {
         match observation {
             Observation::Settled(outcome) => {
                 task.stage = Stage::Ending;
+                self.plan.settled(&task.watched.waiting(id), now);
                 Follows::Settle(Box::new(outcome))
             }
             Observation::Pending { .. } => {
+                self.plan.pending(&task.watched.waiting(id), sent);
                 task.watched.last_pending = Some(sent);
                 task.watched.not_found_since = None;
-                self.plan.pending(id, sent);
                 Follows::Nothing
             }
             Observation::NotFound => self.not_found(id, sent, now),
@@ -252,49 +260,54 @@ impl Lane {
         }
         if !self.reserving
             && now >= self.reserve_after
-            && self.plan.first().is_some()
+            && !self.plan.is_empty()
             && let Some(polls) = self.quota.reservation_wanted()
         {
             self.reserving = true;
             return Step::Reserve { polls };
         }
         let poll_at = self.poll_at(now);
-        if poll_at.is_some_and(|at| at <= now) {
+        if let Some((at, Some(task))) = poll_at
+            && at <= now
+        {
             if self.prepared {
-                return self.poll(now);
+                return self.poll(task, now);
             }
             if !self.preparing {
                 self.preparing = true;
                 return Step::Prepare;
             }
         }
-        let poll_at = poll_at.filter(|_| self.prepared || !self.preparing);
+        let poll_at = poll_at.map(|(at, _)| at).filter(|_| self.prepared || !self.preparing);
         let until = [poll_at, self.deadlines.coming(now), self.last_look_over(now)];
         Step::Wait { until: until.into_iter().flatten().min() }
     }
 
-    fn poll(&mut self, now: Steady) -> Step {
-        let Some((_, id)) = self.plan.first() else { return Step::Wait { until: None } };
-        self.plan.sent(id);
+    fn poll(&mut self, id: TaskId, now: Steady) -> Step {
         self.quota.spend(now);
         self.under_way += 1;
         if let Some(task) = self.tasks.get_mut(&id) {
+            self.plan.sent(&task.watched.waiting(id));
             task.stage = Stage::UnderWay;
         }
         Step::Poll { task: id }
     }
 
-    /// When the next poll may and should be sent; `None`: only an event can tell.
-    fn poll_at(&mut self, now: Steady) -> Option<Steady> {
-        let (worth_it_at, _) = self.plan.first()?;
-        if self.under_way >= UNDER_WAY_MAX {
+    /// When to send the next poll, and of which task, or when to ask again; `None`: only an event
+    /// can tell.
+    fn poll_at(&mut self, now: Steady) -> Option<(Steady, Option<TaskId>)> {
+        if self.plan.is_empty() || self.under_way >= UNDER_WAY_MAX {
             return None;
         }
         if self.quota.permits() == 0 {
-            return (!self.reserving).then_some(self.reserve_after);
+            return (!self.reserving).then_some((self.reserve_after, None));
         }
         let held_until = self.hold.opens(self.under_way)?;
-        Some(worth_it_at.max(self.quota.earliest(now)).max(held_until))
+        match self.plan.first(now, &self.quota) {
+            First::Nothing => None,
+            First::Ask(at) => Some((at.max(held_until), None)),
+            First::Look(task) => Some((self.quota.earliest(now).max(held_until), Some(task))),
+        }
     }
 
     /// A task whose time is over and whose last look is done, or cannot be had.
@@ -306,10 +319,10 @@ impl Lane {
             match task.stage {
                 Stage::Planned if fresh || now >= deadline.after(LAST_LOOK_WAIT) => {
                     task.stage = Stage::Ending;
-                    self.plan.sent(id);
+                    self.plan.sent(&task.watched.waiting(id));
                     return Some(id);
                 }
-                Stage::Planned => self.plan.hurry(id),
+                Stage::Planned => self.plan.hurry(&task.watched.waiting(id)),
                 Stage::UnderWay | Stage::Ending => {}
             }
         }
@@ -342,7 +355,7 @@ impl Lane {
     fn look_again(&mut self, id: TaskId, at: Steady) {
         if let Some(task) = self.tasks.get_mut(&id) {
             task.stage = Stage::Planned;
-            self.plan.unanswered(id, at);
+            self.plan.unanswered(&task.watched.waiting(id), at);
         }
     }
 
@@ -360,39 +373,9 @@ impl Lane {
             PollError::Transient { .. } => self.hold.failed(now),
         }
     }
-
-    // ---- what to show ----
-
-    /// The task as the lane knows it.
-    #[must_use]
-    pub fn watched(&self, id: TaskId) -> Option<&Watched> {
-        self.tasks.get(&id).map(|task| &task.watched)
-    }
-
-    /// How many tasks are watched.
-    #[must_use]
-    pub fn len(&self) -> usize {
-        self.tasks.len()
-    }
-
-    /// Whether nothing is watched.
-    #[must_use]
-    pub fn is_empty(&self) -> bool {
-        self.tasks.is_empty()
-    }
-
-    /// Why the account is suspended and since when, if it is.
-    #[must_use]
-    pub fn suspended(&self) -> Option<(&AccountProblem, Steady)> {
-        self.hold.suspended()
-    }
-
-    /// The lane's quota.
-    #[must_use]
-    pub fn quota(&self) -> &Quota {
-        &self.quota
-    }
 }
+
+mod view;
 
 #[cfg(test)]
 mod tests;

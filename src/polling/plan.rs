@@ -1,111 +1,291 @@
-//! Which task to poll next, and when.
+//! Which task to look at next, and when.
+//!
+//! Every look has one price, in seconds of waiting, that a task must expect to save by it. The
+//! price is the lowest at which the looks planned for the coming minute fit into the quota; the
+//! [`table`] tells for each price how long a task waits after its last look.
 
-use std::collections::{BTreeMap, BTreeSet};
+pub mod appointments;
+pub mod arrivals;
+pub mod classes;
+pub mod curiosity;
+pub mod forecast;
+pub mod price;
+pub mod schedule;
+pub mod table;
+
+use std::sync::Arc;
 use std::time::Duration;
 
+use appointments::Appointments;
+use arrivals::Arrivals;
+use classes::{Classes, Waiting, seconds};
+use curiosity::Curiosity;
+use price::Price;
+use table::Table;
+
+use super::estimate::{Estimate, ages};
+use super::quota::Quota;
 use crate::clock::Steady;
 use crate::task::TaskId;
 
-/// The shortest wait between two looks at one task.
-const GAP_MIN: Duration = Duration::from_millis(500);
-/// A task is looked at again when it is this share older.
-const GAP_SHARE: u32 = 8;
-
 /// The schedule of one lane.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Plan {
-    tasks: BTreeMap<TaskId, Planned>,
-    due: BTreeSet<(Steady, TaskId)>,
+    classes: Classes,
+    appointments: Appointments,
+    curiosity: Curiosity,
+    arrivals: Arrivals,
+    estimate: Estimate,
+    table: Arc<Table>,
+    price: Price,
+    figures: Option<(Figures, Steady)>,
+    /// Something was learned that has not been handed out to be kept.
+    learned: bool,
 }
 
-#[derive(Debug)]
-struct Planned {
-    born: Steady,
-    due: Option<Steady>,
+/// Figures are for people: they may be so old.
+const FIGURES_GOOD_FOR: Duration = Duration::from_secs(10);
+
+/// What a lane's schedule amounts to, for people.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Figures {
+    /// What one look must save, in waiting.
+    price: Duration,
+    /// Looks a new task can expect.
+    pub polls_per_task: f64,
+    /// How long after a new task settles it can expect to be seen.
+    pub expected_delay: Duration,
+    /// That delay, divided by the least possible with as many looks.
+    pub ratio_to_bound: f64,
 }
 
 impl Plan {
-    /// An empty schedule.
+    /// An empty schedule. A look must save at least `worth` of waiting.
     #[must_use]
-    pub fn new() -> Self {
-        Self::default()
+    pub fn new(worth: Duration) -> Self {
+        Self {
+            classes: Classes::default(),
+            appointments: Appointments::default(),
+            curiosity: Curiosity::default(),
+            arrivals: Arrivals::default(),
+            estimate: Estimate::new(),
+            table: Table::prior(),
+            price: Price::new(worth),
+            figures: None,
+            learned: false,
+        }
     }
 
-    /// Plans a task that was registered at `born` and last seen pending then.
-    pub fn insert(
-        &mut self,
-        task: TaskId,
-        born: Steady,
-        last_pending: Option<Steady>,
-        now: Steady,
-    ) {
-        self.remove(task);
-        self.tasks.insert(task, Planned { born, due: None });
-        let due = next_look(born, last_pending.unwrap_or(born)).max(now);
-        self.schedule(task, due);
+    /// Chooses anew which tasks are looked at out of curiosity.
+    pub fn reseed(&mut self, seed: u64) {
+        self.curiosity = Curiosity::seeded(seed);
+    }
+
+    // ---- which tasks there are ----
+
+    /// Plans a task.
+    pub fn insert(&mut self, task: Waiting, now: Steady) {
+        if task.looked == task.born {
+            self.arrivals.arrived(now);
+            if let Some(at) = self.probe(&task, now) {
+                return self.appointments.make(task.task, at);
+            }
+        }
+        self.wait(task);
+    }
+
+    /// When to look at a new task out of curiosity, if at all.
+    fn probe(&mut self, task: &Waiting, now: Steady) -> Option<Steady> {
+        let first = self.table.gap(self.price.level(), (0, 0.0));
+        let at = self.curiosity.probe(task.task, first)?;
+        let at = task.born.after(Duration::from_secs_f64(at));
+        (at > now).then_some(at)
     }
 
     /// Plans no more looks at a task.
-    pub fn remove(&mut self, task: TaskId) {
-        if let Some(Planned { due: Some(due), .. }) = self.tasks.remove(&task) {
-            self.due.remove(&(due, task));
+    pub fn remove(&mut self, task: &Waiting) {
+        if !self.appointments.remove(task.task) {
+            let (table, price) = (&self.table, &self.price);
+            self.classes.remove(task, |head| due(table, price, head));
         }
-    }
-
-    /// The task to look at first, and when that is worth it.
-    #[must_use]
-    pub fn first(&self) -> Option<(Steady, TaskId)> {
-        self.due.first().copied()
     }
 
     /// Makes a task the first to be looked at.
-    pub fn hurry(&mut self, task: TaskId) {
-        self.schedule(task, Steady(i64::MIN));
+    pub fn hurry(&mut self, task: &Waiting) {
+        self.remove(task);
+        self.appointments.make(task.task, Steady(i64::MIN));
     }
 
+    // ---- what looks told ----
+
     /// A look at this task is under way: it is not looked at again meanwhile.
-    pub fn sent(&mut self, task: TaskId) {
-        if let Some(planned) = self.tasks.get_mut(&task)
-            && let Some(due) = planned.due.take()
-        {
-            self.due.remove(&(due, task));
-        }
+    pub fn sent(&mut self, task: &Waiting) {
+        self.remove(task);
     }
 
     /// It was still pending at `looked`.
-    pub fn pending(&mut self, task: TaskId, looked: Steady) {
-        if let Some(planned) = self.tasks.get(&task) {
-            let due = next_look(planned.born, looked);
-            self.schedule(task, due);
+    pub fn pending(&mut self, task: &Waiting, looked: Steady) {
+        self.probed(task, looked, false);
+        self.estimate.pending(task.age(), seconds(looked.0 - task.born.0));
+        self.wait(Waiting { looked, ..*task });
+    }
+
+    /// It was seen settled at `seen`.
+    pub fn settled(&mut self, task: &Waiting, seen: Steady) {
+        self.probed(task, seen, true);
+        self.estimate.settled(task.age(), seconds(seen.0 - task.born.0));
+    }
+
+    /// A new task that is looked at sooner than it would be was looked at out of curiosity.
+    fn probed(&mut self, task: &Waiting, looked: Steady, settled: bool) {
+        let age = seconds(looked.0 - task.born.0);
+        let first = self.table.gap(self.price.level(), (0, 0.0));
+        if task.looked == task.born && age < 0.85 * first && self.curiosity.curious(first) {
+            self.estimate.probed(age, settled);
         }
     }
 
     /// The look told nothing: look again at `at`.
-    pub fn unanswered(&mut self, task: TaskId, at: Steady) {
-        self.schedule(task, at);
+    pub fn unanswered(&mut self, task: &Waiting, at: Steady) {
+        self.remove(task);
+        self.appointments.make(task.task, at);
     }
 
-    /// How many tasks are planned.
+    // ---- what to do ----
+
+    /// The task to look at first and when that is worth it, or when to ask again.
+    pub fn first(&mut self, now: Steady, quota: &Quota) -> First {
+        if self.classes.tasks() > 0 && self.price.stale(now) {
+            self.reprice(now, quota);
+        }
+        if let Some((at, task)) = self.appointments.first()
+            && at <= now
+        {
+            return First::Look(task);
+        }
+        let appointed = self.appointments.first().map(|(at, _)| at);
+        let Some(due) = self.classes.first_due() else {
+            return appointed.map_or(First::Nothing, First::Ask);
+        };
+        if due <= now
+            && let Some(task) = self.most_urgent(now)
+        {
+            return First::Look(task);
+        }
+        let again = self.price.next_at(now);
+        First::Ask(due.min(again).min(appointed.unwrap_or(again)))
+    }
+
+    /// Of all tasks that are due, the one that would be looked at for the highest price.
+    fn most_urgent(&self, now: Steady) -> Option<TaskId> {
+        let mut best: Option<(f64, TaskId)> = None;
+        for class in self.classes.iter().filter(|class| class.due <= now) {
+            let Some(head) = class.queue.front() else { continue };
+            let waited = seconds(now.0 - head.looked.0);
+            let level = self.table.level(self.price.level(), ages::place(head.age()), waited);
+            if best.is_none_or(|(other, _)| level > other) {
+                best = Some((level, head.task));
+            }
+        }
+        best.map(|(_, task)| task)
+    }
+
+    fn reprice(&mut self, now: Steady, quota: &Quota) {
+        self.arrivals.pass(now);
+        if self.estimate.stale() {
+            self.learn();
+        }
+        let room = forecast::HORIZONS
+            .map(|ahead| f64::from(quota.room(now, Duration::from_secs_f64(ahead))));
+        let rate = self.arrivals.rate();
+        let (table, classes) = (&self.table, &self.classes);
+        self.price.update(now, |row| forecast::load(row, table, classes, rate, &room, now));
+        let (table, price) = (&self.table, &self.price);
+        self.classes.reprice(|head| due(table, price, head));
+        self.sum_up(now);
+    }
+
+    fn learn(&mut self) {
+        if self.estimate.drifted() {
+            self.curiosity.revive();
+        }
+        self.estimate.learn();
+        self.learned = true;
+        self.table = Arc::new(Table::new(Arc::clone(self.estimate.life())));
+    }
+
+    fn wait(&mut self, task: Waiting) {
+        let (table, price) = (&self.table, &self.price);
+        self.classes.insert(task, |head| due(table, price, head));
+    }
+
+    // ---- what to show and to keep ----
+
+    /// How many tasks wait for a look.
     #[must_use]
     pub fn len(&self) -> usize {
-        self.tasks.len()
+        self.classes.tasks() + self.appointments.count()
     }
 
-    /// Whether nothing is planned.
+    /// Whether no task waits for a look.
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        self.tasks.is_empty()
+        self.len() == 0
     }
 
-    fn schedule(&mut self, task: TaskId, due: Steady) {
-        let Some(planned) = self.tasks.get_mut(&task) else { return };
-        if let Some(old) = planned.due.replace(due) {
-            self.due.remove(&(old, task));
+    /// What the schedule amounts to, once something is known about the tasks.
+    #[must_use]
+    pub fn figures(&self) -> Option<Figures> {
+        self.figures.map(|(figures, _)| figures)
+    }
+
+    fn sum_up(&mut self, now: Steady) {
+        let fresh = self.figures.is_some_and(|(_, at)| now < at.after(FIGURES_GOOD_FOR));
+        if fresh || !self.estimate.known() {
+            return;
         }
-        self.due.insert((due, task));
+        let row = self.price.row();
+        let schedule = self.table.row(row);
+        let (polls, delay) = schedule.expected(self.table.life());
+        let bound = schedule.cost() - table::price(row) * polls;
+        let figures = Figures {
+            price: Duration::from_secs_f64(self.price.seconds()),
+            polls_per_task: polls,
+            expected_delay: Duration::from_secs_f64(delay.max(0.0)),
+            ratio_to_bound: if bound > 0.0 { delay / bound } else { 1.0 },
+        };
+        self.figures = Some((figures, now));
+    }
+
+    /// What has been learned about the tasks, to be kept for the lane's next owner; `None` while
+    /// that is what it was when last asked.
+    #[must_use]
+    pub fn memory(&mut self) -> Option<Vec<u8>> {
+        std::mem::take(&mut self.learned).then(|| self.estimate.memory()).flatten()
+    }
+
+    /// Takes up what an earlier owner had learned; what cannot be read is left.
+    pub fn remember(&mut self, memory: &[u8]) {
+        if self.estimate.remember(memory) {
+            self.table = Arc::new(Table::new(Arc::clone(self.estimate.life())));
+        }
     }
 }
 
-fn next_look(born: Steady, looked: Steady) -> Steady {
-    looked.after((looked.since(born) / GAP_SHARE).max(GAP_MIN))
+/// What a plan says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum First {
+    /// No task waits.
+    Nothing,
+    /// Nothing before then: ask again.
+    Ask(Steady),
+    /// Look at this task as soon as the quota allows.
+    Look(TaskId),
+}
+
+fn due(table: &Table, price: &Price, task: &Waiting) -> Steady {
+    let gap = table.gap(price.level(), ages::place(task.age()));
+    #[expect(clippy::cast_possible_truncation, reason = "ms within hours")]
+    let gap = (gap * 1000.0).ceil() as i64;
+    Steady(task.looked.0.saturating_add(gap.max(1)))
 }

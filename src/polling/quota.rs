@@ -17,6 +17,14 @@ const ARRIVAL_MAX: Duration = Duration::from_secs(2);
 const ALLOWANCE: Duration = Duration::from_millis(20);
 const SECOND: Duration = Duration::from_millis(1_000 + 20);
 const MINUTE: Duration = Duration::from_millis(60_000 + 20);
+/// A refusal means that somebody else polls with the same credentials: of what was used so many
+/// hundredths are kept, at most this often, and never fewer than the last.
+const SHARE_KEPT: u32 = 70;
+const SHARE_CUT_EVERY: Duration = Duration::from_secs(10);
+const SHARE_MIN: u32 = 5;
+/// Then so many hundredths of the limits are tried again, every so often.
+const SHARE_PROBE: u32 = 5;
+const SHARE_PROBE_EVERY: Duration = Duration::from_secs(60);
 /// Polls reserved in one step: a crash costs at most this much of the quota.
 const RESERVE_STEP: u32 = 50;
 
@@ -34,6 +42,10 @@ pub struct Quota {
     reserved: VecDeque<(Steady, u32)>,
     /// Feishu said no: nothing until then.
     closed_until: Option<Steady>,
+    /// How much of the limits is used, hundredths, and since when: less than all of them while a
+    /// stranger seems to share the credentials.
+    share: u32,
+    share_since: Steady,
 }
 
 impl Quota {
@@ -47,6 +59,8 @@ impl Quota {
             permits: 0,
             reserved: VecDeque::new(),
             closed_until: None,
+            share: 100,
+            share_since: Steady(i64::MIN),
         }
     }
 
@@ -73,9 +87,19 @@ impl Quota {
     pub fn earliest(&mut self, now: Steady) -> Steady {
         self.overdue(now);
         self.forget(now);
-        let second = self.window_opens(now, SECOND, self.limits.per_second);
-        let minute = self.window_opens(now, MINUTE, self.limits.per_minute);
+        let second = self.window_opens(now, SECOND, self.working(self.limits.per_second));
+        let minute = self.window_opens(now, MINUTE, self.working(self.limits.per_minute));
         now.max(second).max(minute).max(self.closed_until.unwrap_or(now))
+    }
+
+    /// How many polls may be sent within `ahead` from now, if each is sent as early as it may.
+    #[must_use]
+    pub fn room(&self, now: Steady, ahead: Duration) -> u32 {
+        let still = now.after(ahead).before(MINUTE);
+        let first = self.arrived.partition_point(|at| *at <= still);
+        let kept = u32::try_from(self.arrived.len() - first).unwrap_or(u32::MAX);
+        let under_way: u32 = self.under_way.values().sum();
+        self.working(self.limits.per_minute).saturating_sub(kept).saturating_sub(under_way)
     }
 
     /// A poll is sent.
@@ -98,6 +122,16 @@ impl Quota {
     /// Feishu refused a poll for lack of quota: nothing more for `reset`.
     pub fn refused(&mut self, reset: Duration, now: Steady) {
         self.closed_until = self.closed_until.max(Some(now.after(reset)));
+        // Polls under way at the first refusal are refused for the same reason.
+        if self.share == 100 || now.since(self.share_since) >= SHARE_CUT_EVERY {
+            self.share = (self.share * SHARE_KEPT / 100).max(SHARE_MIN);
+            self.share_since = now;
+        }
+    }
+
+    /// What is used of a limit.
+    fn working(&self, limit: u32) -> u32 {
+        (limit * self.share / 100).max(1)
     }
 
     /// Polls that may be sent without another reservation.
@@ -186,6 +220,10 @@ impl Quota {
         while self.reserved.get(1).is_some_and(|(next, _)| *next <= since) {
             self.reserved.pop_front();
         }
+        while self.share < 100 && now.since(self.share_since) >= SHARE_PROBE_EVERY {
+            self.share = (self.share + SHARE_PROBE).min(100);
+            self.share_since = self.share_since.after(SHARE_PROBE_EVERY);
+        }
         if self.closed_until.is_some_and(|until| until <= now) {
             self.closed_until = None;
         }
@@ -255,6 +293,19 @@ mod tests {
         assert_eq!(sent[0], Steady(41_020), "the last reservation may have been spent just now");
         assert_eq!(sent[19], Steady(41_020));
         assert_eq!(sent[20], Steady(90_020), "the first one by the time of the second");
+    }
+
+    #[test]
+    fn a_refusal_cuts_the_share_that_is_used_and_quiet_minutes_give_it_back() {
+        let mut quota = quota();
+        quota.refused(Duration::from_secs(1), Steady(0));
+        quota.refused(Duration::from_secs(1), Steady(500));
+        let _ = quota.earliest(Steady(2_000));
+        assert_eq!(quota.room(Steady(2_000), Duration::ZERO), 700);
+        let _ = quota.earliest(Steady(120_000));
+        assert_eq!(quota.room(Steady(120_000), Duration::ZERO), 800);
+        let _ = quota.earliest(Steady(600_000));
+        assert_eq!(quota.room(Steady(600_000), Duration::ZERO), 1_000);
     }
 
     #[test]

@@ -78,7 +78,11 @@ impl Worker {
     fn new(context: Context, name: LaneName, taken: &TakenLane) -> Self {
         let mut upstreams = context.upstreams.clone();
         let limits = upstreams.borrow_and_update().get(&name.account).map(|u| u.quota);
-        let mut lane = Lane::new(limits.unwrap_or_default(), context.settings.not_found_grace);
+        let (grace, worth) = (context.settings.not_found_grace, context.settings.poll_worth);
+        let mut lane = Lane::new(limits.unwrap_or_default(), grace, worth);
+        if let Some(memory) = &taken.memory {
+            lane.remember(memory);
+        }
         let now = context.clock.steady();
         let wall = context.clock.wall();
         let reservations: Vec<(Steady, u32)> = taken
@@ -208,7 +212,7 @@ impl Worker {
             .filter_map(|task| Some((task, self.progress(task)?)))
             .collect();
         self.dirty_since = None;
-        let checkpoint = Checkpoint { reservations, memory: None, progress };
+        let checkpoint = Checkpoint { reservations, memory: self.lane.memory(), progress };
         let store = Arc::clone(&self.context.store);
         self.effects.push(effects::checkpoint(store, self.lease, checkpoint, polls));
     }

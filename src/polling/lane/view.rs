@@ -1,0 +1,63 @@
+//! What a lane shows, and what it keeps for its next owner.
+
+use super::{Lane, Watched};
+use crate::clock::Steady;
+use crate::polling::plan::Figures;
+use crate::polling::quota::Quota;
+use crate::source::AccountProblem;
+use crate::task::TaskId;
+
+impl Lane {
+    /// The task as the lane knows it.
+    #[must_use]
+    pub fn watched(&self, id: TaskId) -> Option<&Watched> {
+        self.tasks.get(&id).map(|task| &task.watched)
+    }
+
+    /// How many tasks are watched.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.tasks.len()
+    }
+
+    /// Whether nothing is watched.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.tasks.is_empty()
+    }
+
+    /// Why the account is suspended and since when, if it is.
+    #[must_use]
+    pub fn suspended(&self) -> Option<(&AccountProblem, Steady)> {
+        self.hold.suspended()
+    }
+
+    /// What the lane's schedule amounts to, once something is known about its tasks.
+    #[must_use]
+    pub fn figures(&self) -> Option<Figures> {
+        self.plan.figures()
+    }
+
+    /// What the lane has learned about its tasks since it was last asked, to be kept for
+    /// [`Lane::remember`].
+    #[must_use]
+    pub fn memory(&mut self) -> Option<Vec<u8>> {
+        self.plan.memory()
+    }
+
+    /// Takes up what an earlier owner had learned. Anything unreadable is as good as nothing.
+    pub fn remember(&mut self, memory: &[u8]) {
+        self.plan.remember(memory);
+    }
+
+    /// Chooses anew which tasks are looked at out of curiosity: for replays that differ.
+    pub fn reseed(&mut self, seed: u64) {
+        self.plan.reseed(seed);
+    }
+
+    /// The lane's quota.
+    #[must_use]
+    pub fn quota(&self) -> &Quota {
+        &self.quota
+    }
+}

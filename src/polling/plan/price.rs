@@ -1,0 +1,110 @@
+//! The price of a look: the lowest at which the looks it leads to fit into the quota.
+
+use std::time::Duration;
+
+use super::table::{PRICES, level_of, price_at};
+use crate::clock::Steady;
+
+/// A price is good for so long: gaps at the quota's limit are rarely shorter.
+const GOOD_FOR: Duration = Duration::from_secs(1);
+/// The share of the price forecast that is asked: looks forgone are lost, looks that the quota
+/// delays a little are not, so it is better to ask a little too few seconds than too many.
+const SHARE: f64 = 0.85;
+/// No look ever costs more, seconds: in a backlog a look spends a place in the quota for a
+/// minute, and what that is worth does not grow with the backlog.
+const HIGHEST: f64 = 20.0;
+
+/// The price of a look.
+#[derive(Clone, Debug)]
+pub struct Price {
+    level: f64,
+    lowest: f64,
+    set_at: Option<Steady>,
+}
+
+impl Price {
+    /// A look must save at least `worth`.
+    #[must_use]
+    pub fn new(worth: Duration) -> Self {
+        let lowest = worth.as_secs_f64();
+        Self { level: level_of(lowest), lowest, set_at: None }
+    }
+
+    /// The price, as a level of the table.
+    #[must_use]
+    pub fn level(&self) -> f64 {
+        self.level
+    }
+
+    /// The price, seconds.
+    #[must_use]
+    pub fn seconds(&self) -> f64 {
+        price_at(self.level)
+    }
+
+    /// The row of the table nearest to the price.
+    #[must_use]
+    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a small number")]
+    pub fn row(&self) -> usize {
+        self.level.round() as usize
+    }
+
+    /// Whether it is time for a new price.
+    #[must_use]
+    pub fn stale(&self, now: Steady) -> bool {
+        self.set_at.is_none_or(|at| now >= at.after(GOOD_FOR))
+    }
+
+    /// When it is time for a new price.
+    #[must_use]
+    pub fn next_at(&self, now: Steady) -> Steady {
+        self.set_at.map_or(now, |at| at.after(GOOD_FOR))
+    }
+
+    /// Sets the price anew; `load` tells what share of the room the looks would take that a row's
+    /// price leads to.
+    pub fn update(&mut self, now: Steady, load: impl Fn(usize) -> f64) {
+        self.set_at = Some(now);
+        let market = price_at(fitting(self.row_below(), load));
+        self.level = level_of((market * SHARE).min(HIGHEST).max(self.lowest));
+    }
+
+    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a small number")]
+    fn row_below(&self) -> usize {
+        self.level as usize
+    }
+}
+
+/// The level at which the load is one, searched from a row near it.
+fn fitting(start: usize, load: impl Fn(usize) -> f64) -> f64 {
+    let mut row = start;
+    let mut here = load(row);
+    if here > 1.0 {
+        while row + 1 < PRICES {
+            let next = load(row + 1);
+            if next <= 1.0 {
+                return between(row, here, next);
+            }
+            (row, here) = (row + 1, next);
+        }
+    } else {
+        while row > 0 {
+            let next = load(row - 1);
+            if next > 1.0 {
+                return between(row - 1, next, here);
+            }
+            (row, here) = (row - 1, next);
+        }
+    }
+    as_level(row)
+}
+
+/// Where between a row and the next the load passes one: it falls like a power of the price.
+fn between(row: usize, above: f64, below: f64) -> f64 {
+    as_level(row) + (above.ln() / (above / below.max(1e-6)).ln()).clamp(0.0, 1.0)
+}
+
+#[expect(clippy::cast_precision_loss, reason = "a few dozen rows")]
+fn as_level(row: usize) -> f64 {
+    row as f64
+}

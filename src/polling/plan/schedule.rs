@@ -1,0 +1,205 @@
+//! The best schedule of looks at one task for one price of a look: the optimum-checking problem of
+//! Barlow, Hunter and Proschan (1963), solved backwards over the grid of ages.
+//!
+//! With `V(t)` the cost of a task from its last pending look at age `t` on, times the share still
+//! pending then,
+//!
+//! ```text
+//! V(t) = min over s > t of  ∫ₜˢ (s−x) f(x) dx  +  μ S(t)  +  V(s)
+//! ```
+//!
+//! the best `s` makes `F(s) − F(t) = f(s) (g(s) + μ)`, where `g(s)` is the gap that follows, and
+//! `V′(t) = −f(t) (g(t) + μ)`. Both hold between the points of the grid too, which is what makes
+//! gaps shorter than the grid's own steps exact.
+
+use crate::polling::estimate::ages::{self, POINTS};
+use crate::polling::estimate::lifetimes::Lifetimes;
+
+/// The schedule for one price.
+#[derive(Clone, Debug)]
+pub struct Schedule {
+    /// Seconds from a pending look at each point's age to the next look.
+    gaps: Box<[f32]>,
+    /// Looks that a task has had on average when it reaches each point.
+    looks: Box<[f32]>,
+    /// Expected delay and price of all looks of a new task, seconds.
+    cost: f64,
+}
+
+impl Schedule {
+    /// The best schedule where a look costs `price` seconds of waiting.
+    #[must_use]
+    pub fn solve(life: &Lifetimes, price: f64) -> Self {
+        let mut solver = Solver::new(life, price);
+        for point in (0..POINTS - 1).rev() {
+            solver.step(point);
+        }
+        let cost = solver.value[0];
+        let gaps: Box<[f32]> = solver.gap.iter().map(|gap| narrow(*gap)).collect();
+        let looks = looks_by_age(life, &solver.gap);
+        Self { gaps, looks, cost }
+    }
+
+    /// Seconds from a pending look at this place to the next look.
+    #[must_use]
+    pub fn gap(&self, place: (usize, f64)) -> f64 {
+        ages::at(&self.gaps, place)
+    }
+
+    /// Looks that a task has had on average when it reaches an age (seconds).
+    #[must_use]
+    pub fn looks(&self, age: f64) -> f64 {
+        ages::at(&self.looks, ages::place(age))
+    }
+
+    /// Expected delay plus price of all looks of a new task, seconds.
+    #[must_use]
+    pub fn cost(&self) -> f64 {
+        self.cost
+    }
+
+    /// Expected looks and expected delay (seconds) of a new task under this schedule.
+    #[must_use]
+    pub fn expected(&self, life: &Lifetimes) -> (f64, f64) {
+        let last = ages::age(POINTS - 1);
+        let (mut age, mut looks, mut delay) = (0.0, 0.0, 0.0);
+        while age < last && life.survival(age) > 1e-6 {
+            let next = (age + self.gap(ages::place(age)).max(1e-3)).min(last);
+            looks += life.survival(age);
+            delay += waiting(life, age, next);
+            age = next;
+        }
+        (looks, delay)
+    }
+}
+
+/// `∫ (s−x) f(x) dx` from `t` to `s`: the area between `F` and its value at `t`.
+fn waiting(life: &Lifetimes, t: f64, s: f64) -> f64 {
+    const SLICES: u32 = 8;
+    let before = life.survival(t);
+    let width = (s - t) / f64::from(SLICES);
+    (0..SLICES)
+        .map(|slice| (before - life.survival(t + (f64::from(slice) + 0.5) * width)) * width)
+        .sum()
+}
+
+/// A look every gap, weighted by who is still pending: the integral of `S(x) / g(x)`.
+fn looks_by_age(life: &Lifetimes, gap: &[f64]) -> Box<[f32]> {
+    let rate = |point: usize| f64::from(life.survive()[point]) / gap[point].max(1e-3);
+    let mut sum = 0.0;
+    let mut looks = Vec::with_capacity(POINTS);
+    looks.push(0.0);
+    for point in 1..POINTS {
+        let width = ages::age(point) - ages::age(point - 1);
+        sum += width * f64::midpoint(rate(point - 1), rate(point));
+        looks.push(narrow(sum));
+    }
+    looks.into()
+}
+
+/// However old, a task may settle within its age again with at least about this chance: otherwise
+/// a few digits of rounding could keep it from ever being looked at again.
+const LEAST_HAZARD: f64 = 1e-3;
+
+struct Solver {
+    price: f64,
+    age: Vec<f64>,
+    settled: Vec<f64>,
+    density: Vec<f64>,
+    value: Vec<f64>,
+    gap: Vec<f64>,
+    /// No look after the next point's last is ever later than this point: best looks are ordered
+    /// as the looks before them.
+    horizon: usize,
+}
+
+impl Solver {
+    fn new(life: &Lifetimes, price: f64) -> Self {
+        let age: Vec<f64> = (0..POINTS).map(ages::age).collect();
+        let density: Vec<f64> = life.density().iter().map(|at| f64::from(*at)).collect();
+        // Summed here, not taken from the shares: their seven digits are too few for short gaps.
+        let mut settled = vec![0.0; POINTS];
+        for point in 1..POINTS {
+            let width = age[point] - age[point - 1];
+            settled[point] =
+                settled[point - 1] + width * f64::midpoint(density[point - 1], density[point]);
+        }
+        // One more look at whoever is still pending there.
+        let mut value = vec![0.0; POINTS];
+        value[POINTS - 1] = price * f64::from(life.survive()[POINTS - 1]);
+        let (gap, horizon) = (vec![0.0; POINTS], POINTS - 1);
+        let mut solver = Self { price, age, settled, density, value, gap, horizon };
+        // What happens past the grid is as in its last cell.
+        solver.gap[horizon] = solver.short_gap(horizon);
+        solver
+    }
+
+    fn step(&mut self, point: usize) {
+        let best = self.best(point);
+        self.horizon = (best + 1).min(POINTS - 1);
+        let (gap, value) = self.refined(point, best);
+        self.gap[point] = gap;
+        self.value[point] = value;
+    }
+
+    /// The best point for the look after one at `point`.
+    fn best(&self, point: usize) -> usize {
+        let (mut best, mut least, mut area) = (point + 1, f64::INFINITY, 0.0);
+        for next in point + 1..=self.horizon {
+            let width = self.age[next] - self.age[next - 1];
+            let rises = (2.0 * self.density[next - 1] + self.density[next]) * width / 6.0;
+            area += width * (self.settled[next - 1] - self.settled[point] + rises);
+            let cost = area + self.value[next];
+            if cost < least {
+                (best, least) = (next, cost);
+            }
+        }
+        best
+    }
+
+    /// How the cost changes as the look after `point` moves past `next`.
+    fn slope(&self, point: usize, next: usize) -> f64 {
+        self.settled[next]
+            - self.settled[point]
+            - self.density[next] * (self.gap[next] + self.price)
+    }
+
+    /// The gap after a look at `point` and the value there, between the grid's points.
+    fn refined(&self, point: usize, best: usize) -> (f64, f64) {
+        let here = self.age[point];
+        let at_best = self.slope(point, best);
+        let short = self.short_gap(point);
+        let gap = if short < self.age[point + 1] - here {
+            short
+        } else {
+            let other = if at_best > 0.0 { best - 1 } else { (best + 1).min(POINTS - 1) };
+            let at_other = self.slope(point, other);
+            let share = if at_best * at_other < 0.0 { at_best / (at_best - at_other) } else { 0.0 };
+            self.age[best] + (self.age[other] - self.age[best]) * share - here
+        };
+        let cell = self.age[point + 1] - here;
+        let (f, later_f) = (self.density[point], self.density[point + 1]);
+        let (pays, later_pays) = (gap + self.price, self.gap[point + 1] + self.price);
+        let falls = f * (2.0 * pays + later_pays) + later_f * (pays + 2.0 * later_pays);
+        (gap, self.value[point + 1] + cell * falls / 6.0)
+    }
+
+    /// The best gap under a constant hazard `h`: `e^(hg) − 1 = h (g + μ)`.
+    fn short_gap(&self, point: usize) -> f64 {
+        let left = (1.0 - self.settled[point]).max(1e-9);
+        let least = LEAST_HAZARD / (1.0 + self.age[point]);
+        let hazard = (self.density[point] / left).max(least);
+        let mut gap = (2.0 * self.price / hazard).sqrt();
+        for _ in 0..3 {
+            let grown = (hazard * gap).exp();
+            let excess = grown - 1.0 - hazard * (gap + self.price);
+            gap -= excess / (hazard * (grown - 1.0)).max(1e-12);
+        }
+        gap
+    }
+}
+
+#[expect(clippy::cast_possible_truncation, reason = "seconds: seven digits are plenty")]
+fn narrow(value: f64) -> f32 {
+    value as f32
+}
