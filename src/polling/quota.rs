@@ -2,7 +2,7 @@
 //!
 //! A poll reaches Feishu at some moment between its sending and its reply, so that is the span in
 //! which it counts as "now": it starts to age only when its reply is in (or, for a reply that
-//! hangs, [`ARRIVAL_MAX`] after it was sent). Whatever the jitter on the way, no window at
+//! hangs, `ARRIVAL_MAX` after it was sent). Whatever the jitter on the way, no window at
 //! Feishu's end then holds more than the limit.
 
 use std::collections::{BTreeMap, VecDeque};
