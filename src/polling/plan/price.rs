@@ -12,7 +12,7 @@ const GOOD_FOR: Duration = Duration::from_secs(1);
 const SHARE: f64 = 0.85;
 /// No look ever costs more, seconds: in a backlog a look spends a place in the quota for a
 /// minute, and what that is worth does not grow with the backlog.
-const HIGHEST: f64 = 20.0;
+const HIGHEST: f64 = 14.0;
 
 /// The price of a look.
 #[derive(Clone, Debug)]
