@@ -200,7 +200,9 @@ impl Plan {
             .map(|ahead| f64::from(quota.room(now, Duration::from_secs_f64(ahead))));
         let rate = self.arrivals.rate();
         let (table, classes) = (&self.table, &self.classes);
-        self.price.update(now, |row| forecast::load(row, table, classes, rate, &room, now));
+        self.price.update(now, classes.count(), |row| {
+            forecast::load(row, table, classes, rate, &room, now)
+        });
         let (table, price) = (&self.table, &self.price);
         self.classes.reprice(|head, place| due(table, price, head, place));
         self.sum_up(now);

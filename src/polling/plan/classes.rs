@@ -132,6 +132,12 @@ impl Classes {
         self.classes.iter()
     }
 
+    /// How many classes hold tasks.
+    #[must_use]
+    pub fn count(&self) -> usize {
+        self.classes.len()
+    }
+
     /// How many tasks wait.
     #[must_use]
     pub fn tasks(&self) -> usize {
