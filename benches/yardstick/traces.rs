@@ -23,6 +23,17 @@ pub(crate) fn steady(settling: &Settling, load: f64, minutes: f64, seed: u64) ->
     }
 }
 
+/// So many tasks at once, after a quarter of an hour of one a second to learn from.
+pub(crate) fn burst(settling: &Settling, tasks: u32, seed: u64) -> Vec<Row> {
+    let mut rows = steady(settling, 60.0, 13.0, seed);
+    let mut random = StdRng::seed_from_u64(seed + 1);
+    rows.extend((0..tasks).map(|_| {
+        let settles_after = Some(micros(settling.sample(&mut random)));
+        Row { registered_at: micros(900.0), settles_after }
+    }));
+    rows
+}
+
 /// Nanoseconds, whole microseconds.
 #[expect(clippy::cast_possible_truncation, reason = "seconds of a trace")]
 fn micros(seconds: f64) -> i64 {

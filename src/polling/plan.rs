@@ -23,7 +23,7 @@ use curiosity::Curiosity;
 use price::Price;
 use table::Table;
 
-use super::estimate::{Estimate, ages};
+use super::estimate::Estimate;
 use super::quota::Quota;
 use crate::clock::Steady;
 use crate::task::TaskId;
@@ -44,7 +44,7 @@ pub struct Plan {
 }
 
 /// Figures are for people: they may be so old.
-const FIGURES_GOOD_FOR: Duration = Duration::from_secs(10);
+const FIGURES_GOOD_FOR: Duration = Duration::from_secs(30);
 
 /// What a lane's schedule amounts to, for people.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -106,7 +106,7 @@ impl Plan {
     pub fn remove(&mut self, task: &Waiting) {
         if !self.appointments.remove(task.task) {
             let (table, price) = (&self.table, &self.price);
-            self.classes.remove(task, |head| due(table, price, head));
+            self.classes.remove(task, |head, place| due(table, price, head, place));
         }
     }
 
@@ -182,9 +182,10 @@ impl Plan {
         for class in self.classes.iter().filter(|class| class.due <= now) {
             let Some(head) = class.queue.front() else { continue };
             let waited = seconds(now.0 - head.looked.0);
-            let level = self.table.level(self.price.level(), ages::place(head.age()), waited);
-            if best.is_none_or(|(other, _)| level > other) {
-                best = Some((level, head.task));
+            let level = best.map_or(self.price.level(), |(level, _)| level);
+            // One lookup tells whether it is worth more than the best so far.
+            if best.is_none() || self.table.gap(level, class.place) < waited {
+                best = Some((self.table.level(level, class.place, waited), head.task));
             }
         }
         best.map(|(_, task)| task)
@@ -199,9 +200,11 @@ impl Plan {
             .map(|ahead| f64::from(quota.room(now, Duration::from_secs_f64(ahead))));
         let rate = self.arrivals.rate();
         let (table, classes) = (&self.table, &self.classes);
-        self.price.update(now, |row| forecast::load(row, table, classes, rate, &room, now));
+        self.price.update(now, classes.count(), |row| {
+            forecast::load(row, table, classes, rate, &room, now)
+        });
         let (table, price) = (&self.table, &self.price);
-        self.classes.reprice(|head| due(table, price, head));
+        self.classes.reprice(|head, place| due(table, price, head, place));
         self.sum_up(now);
     }
 
@@ -216,7 +219,7 @@ impl Plan {
 
     fn wait(&mut self, task: Waiting) {
         let (table, price) = (&self.table, &self.price);
-        self.classes.insert(task, |head| due(table, price, head));
+        self.classes.insert(task, |head, place| due(table, price, head, place));
     }
 
     // ---- what to show and to keep ----
@@ -283,8 +286,8 @@ pub enum First {
     Look(TaskId),
 }
 
-fn due(table: &Table, price: &Price, task: &Waiting) -> Steady {
-    let gap = table.gap(price.level(), ages::place(task.age()));
+fn due(table: &Table, price: &Price, task: &Waiting, place: (usize, f64)) -> Steady {
+    let gap = table.gap(price.level(), place);
     #[expect(clippy::cast_possible_truncation, reason = "ms within hours")]
     let gap = (gap * 1000.0).ceil() as i64;
     Steady(task.looked.0.saturating_add(gap.max(1)))

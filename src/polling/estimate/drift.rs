@@ -12,6 +12,9 @@ const MEMORY: f64 = 120.0;
 /// The sum of squared, normalised surprises that chance alone does not reach.
 const ALARM: f64 = 28.0;
 
+/// The same for all regions together.
+const ALARM_TREND: f64 = 13.0;
+
 /// Surprises by region of age.
 #[derive(Clone, Debug, Default)]
 pub struct Drift {
@@ -37,7 +40,7 @@ impl Drift {
     /// Whether the estimate, made of so many observations, must be out of date.
     #[must_use]
     pub fn alarm(&self, observations: f64) -> bool {
-        self.statistic(observations) > ALARM
+        self.statistic(observations) > ALARM || self.trend(observations) > ALARM_TREND
     }
 
     /// The sum of squared, normalised surprises.
@@ -49,6 +52,14 @@ impl Drift {
             f64::from(*surprise).powi(2) / (f64::from(*spread) * doubt + 1.0)
         };
         self.surprise.iter().zip(&self.spread).map(square).sum()
+    }
+
+    /// The square of all surprises together: tasks settle sooner, or later, whatever their age.
+    fn trend(&self, observations: f64) -> f64 {
+        let doubt = 1.0 + 2.0 * MEMORY / observations.max(1.0);
+        let surprise: f64 = self.surprise.iter().map(|value| f64::from(*value)).sum();
+        let spread: f64 = self.spread.iter().map(|value| f64::from(*value)).sum();
+        surprise.powi(2) / (spread * doubt + 1.0)
     }
 
     /// Starts afresh.

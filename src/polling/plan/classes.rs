@@ -44,6 +44,18 @@ pub struct Class {
     pub queue: VecDeque<Waiting>,
     /// When its head is due at the current price.
     pub due: Steady,
+    /// Where its head's age lies on the grid.
+    pub place: (usize, f64),
+}
+
+impl Class {
+    /// Its head is another one, or the price.
+    fn refresh(&mut self, due: impl Fn(&Waiting, (usize, f64)) -> Steady) {
+        if let Some(head) = self.queue.front() {
+            self.place = ages::place(head.age());
+            self.due = due(head, self.place);
+        }
+    }
 }
 
 /// All classes that hold tasks, by age.
@@ -55,14 +67,16 @@ pub struct Classes {
 
 impl Classes {
     /// Adds a task. `due` tells when the head of a class is due.
-    pub fn insert(&mut self, task: Waiting, due: impl Fn(&Waiting) -> Steady) {
+    pub fn insert(&mut self, task: Waiting, due: impl Fn(&Waiting, (usize, f64)) -> Steady) {
         self.tasks += 1;
         let point = class_of(&task);
         let place = match self.classes.binary_search_by_key(&point, |class| class.point) {
             Ok(place) => place,
             Err(place) => {
-                self.classes
-                    .insert(place, Class { point, queue: VecDeque::new(), due: Steady(i64::MAX) });
+                self.classes.insert(
+                    place,
+                    Class { point, queue: VecDeque::new(), due: Steady(i64::MAX), place: (0, 0.0) },
+                );
                 place
             }
         };
@@ -74,12 +88,16 @@ impl Classes {
         };
         class.queue.insert(index, task);
         if index == 0 {
-            class.due = due(&task);
+            class.refresh(due);
         }
     }
 
     /// Takes a task out. Whether it was there.
-    pub fn remove(&mut self, task: &Waiting, due: impl Fn(&Waiting) -> Steady) -> bool {
+    pub fn remove(
+        &mut self,
+        task: &Waiting,
+        due: impl Fn(&Waiting, (usize, f64)) -> Steady,
+    ) -> bool {
         let point = class_of(task);
         let Ok(place) = self.classes.binary_search_by_key(&point, |class| class.point) else {
             return false;
@@ -90,16 +108,16 @@ impl Classes {
         self.tasks -= 1;
         match class.queue.front() {
             None => drop(self.classes.remove(place)),
-            Some(head) if index == 0 => class.due = due(head),
+            Some(_) if index == 0 => class.refresh(due),
             Some(_) => {}
         }
         true
     }
 
     /// Computes anew when each class is due.
-    pub fn reprice(&mut self, due: impl Fn(&Waiting) -> Steady) {
+    pub fn reprice(&mut self, due: impl Fn(&Waiting, (usize, f64)) -> Steady) {
         for class in &mut self.classes {
-            class.due = class.queue.front().map_or(Steady(i64::MAX), &due);
+            class.due = class.queue.front().map_or(class.due, |head| due(head, class.place));
         }
     }
 
@@ -112,6 +130,12 @@ impl Classes {
     /// The classes, youngest first.
     pub fn iter(&self) -> impl Iterator<Item = &Class> {
         self.classes.iter()
+    }
+
+    /// How many classes hold tasks.
+    #[must_use]
+    pub fn count(&self) -> usize {
+        self.classes.len()
     }
 
     /// How many tasks wait.

@@ -20,7 +20,7 @@ pub fn looks(row: usize, table: &Table, classes: &Classes, rate: f64, now: Stead
     for class in classes.iter() {
         let (Some(head), Some(last)) = (class.queue.front(), class.queue.back()) else { continue };
         let age = head.age();
-        let gap = schedule.gap(ages::place(age));
+        let gap = schedule.gap(class.place);
         let left = table.life().survival(age).max(1e-6);
         let still = table.life().survival(age + gap) / left;
         for (planned, horizon) in planned.iter_mut().zip(HORIZONS) {

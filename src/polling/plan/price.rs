@@ -7,12 +7,16 @@ use crate::clock::Steady;
 
 /// A price is good for so long: gaps at the quota's limit are rarely shorter.
 const GOOD_FOR: Duration = Duration::from_secs(1);
+/// With more classes than this a price is good for another second, which keeps the cost of planning
+/// one poll what it is; a lane with so many classes changes slowly.
+const CLASSES_PER_SECOND: usize = 24;
+const SECONDS_MAX: usize = 5;
 /// The share of the price forecast that is asked: looks forgone are lost, looks that the quota
 /// delays a little are not, so it is better to ask a little too few seconds than too many.
 const SHARE: f64 = 0.85;
 /// No look ever costs more, seconds: in a backlog a look spends a place in the quota for a
 /// minute, and what that is worth does not grow with the backlog.
-const HIGHEST: f64 = 20.0;
+const HIGHEST: f64 = 14.0;
 
 /// The price of a look.
 #[derive(Clone, Debug)]
@@ -20,6 +24,7 @@ pub struct Price {
     level: f64,
     lowest: f64,
     set_at: Option<Steady>,
+    good_for: Duration,
 }
 
 impl Price {
@@ -27,7 +32,7 @@ impl Price {
     #[must_use]
     pub fn new(worth: Duration) -> Self {
         let lowest = worth.as_secs_f64();
-        Self { level: level_of(lowest), lowest, set_at: None }
+        Self { level: level_of(lowest), lowest, set_at: None, good_for: GOOD_FOR }
     }
 
     /// The price, as a level of the table.
@@ -52,19 +57,22 @@ impl Price {
     /// Whether it is time for a new price.
     #[must_use]
     pub fn stale(&self, now: Steady) -> bool {
-        self.set_at.is_none_or(|at| now >= at.after(GOOD_FOR))
+        self.set_at.is_none_or(|at| now >= at.after(self.good_for))
     }
 
     /// When it is time for a new price.
     #[must_use]
     pub fn next_at(&self, now: Steady) -> Steady {
-        self.set_at.map_or(now, |at| at.after(GOOD_FOR))
+        self.set_at.map_or(now, |at| at.after(self.good_for))
     }
 
     /// Sets the price anew; `load` tells what share of the room the looks would take that a row's
     /// price leads to.
-    pub fn update(&mut self, now: Steady, load: impl Fn(usize) -> f64) {
+    /// `classes` is what a forecast has to go through: with many, the price is found less often.
+    pub fn update(&mut self, now: Steady, classes: usize, load: impl Fn(usize) -> f64) {
         self.set_at = Some(now);
+        let rounds = classes.div_ceil(CLASSES_PER_SECOND).clamp(1, SECONDS_MAX);
+        self.good_for = GOOD_FOR * u32::try_from(rounds).unwrap_or(1);
         let market = price_at(fitting(self.row_below(), load));
         self.level = level_of((market * SHARE).min(HIGHEST).max(self.lowest));
     }
