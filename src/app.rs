@@ -141,14 +141,17 @@ impl App {
             jitter: Arc::new(delivery::random_jitter),
         };
         let delivery = delivery::run(parts, shutdown.clone(), DELIVERY_DRAIN);
+        let redeliveries =
+            delivery::redeliver::run(self.store.clone(), Arc::clone(&self.clock), shutdown.clone());
         let state = self.api_state(courier);
         let api = api::serve(self.listeners, state, shutdown.clone());
         // Each on a task of its own: a panic in one must not be waited for by the others.
         let (polling, delivery) = (tokio::spawn(polling), tokio::spawn(delivery));
+        let redeliveries = tokio::spawn(redeliveries);
         let (api, upkeep) = (tokio::spawn(api), tokio::spawn(upkeep.run()));
-        let ended = tokio::try_join!(polling, delivery, api, upkeep);
+        let ended = tokio::try_join!(polling, delivery, api, upkeep, redeliveries);
         match ended {
-            Ok(((), delivery, api, ())) => {
+            Ok(((), delivery, api, (), ())) => {
                 tracing::info!(attempts_cut_off = delivery.cut_off, api = ?api, "drained");
                 delivery.cut_off == 0 && api == api::Drained::Clean
             }

@@ -9,6 +9,7 @@ pub mod breaker;
 pub mod dispatch;
 pub mod guard;
 pub mod ping;
+pub mod redeliver;
 pub mod retry;
 pub mod send;
 pub mod sign;

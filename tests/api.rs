@@ -9,6 +9,8 @@ mod cli;
 mod draining;
 #[path = "api/harness.rs"]
 mod harness;
+#[path = "api/keys.rs"]
+mod keys;
 #[path = "api/limits.rs"]
 mod limits;
 #[path = "api/memory_store.rs"]
@@ -17,6 +19,8 @@ mod memory_store;
 mod operating;
 #[path = "api/reading.rs"]
 mod reading;
+#[path = "api/redelivering.rs"]
+mod redelivering;
 #[path = "api/refusals.rs"]
 mod refusals;
 #[path = "api/registering.rs"]

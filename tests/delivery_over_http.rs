@@ -14,3 +14,5 @@ mod receiver;
 mod running;
 #[path = "delivery/ssrf.rs"]
 mod ssrf;
+#[path = "delivery/tls.rs"]
+mod tls;

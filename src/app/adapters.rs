@@ -29,8 +29,8 @@ impl Pinger for Callbacks {
     async fn ping(&self, client: &Client, url: &Url) -> Result<Attempt, PingError> {
         guard::judge_url(url, &client.callback_allow)
             .map_err(|refusal| PingError::Refused(refusal.to_string()))?;
-        let timeout = self.config.borrow().delivery.timeout;
-        ping::ping(&*self.courier, &*self.clock, client, url.clone(), timeout)
+        let config = self.config.borrow().clone();
+        ping::ping(&*self.courier, &*self.clock, client, url.clone(), &config.delivery)
             .await
             .map_err(|error| PingError::Failed(error.to_string()))
     }

@@ -14,13 +14,13 @@ use crate::observability::{Metrics, Snapshot};
 use crate::polling::board::Board;
 use crate::service::watchdog::keep_probing;
 use crate::service::{Notifier, Watchdog, notify, status};
-use crate::store::Store;
+use crate::store::{self, Old, Store};
 
 /// How often the status line and the gauges are renewed.
 const SHOW_EVERY: Duration = Duration::from_secs(5);
-/// How often old registrations are looked for.
+/// How often what is old is looked for.
 const PRUNE_EVERY: Duration = Duration::from_secs(600);
-/// Registrations forgotten in one commit: few enough that no other write waits noticeably.
+/// Rows forgotten in one commit: few enough that no other write waits noticeably.
 const PRUNE_STEP: u32 = 200;
 /// The pause between two such commits.
 const PRUNE_PAUSE: Duration = Duration::from_millis(100);
@@ -65,18 +65,16 @@ impl Upkeep {
     async fn prune(&self) {
         loop {
             tokio::time::sleep(PRUNE_EVERY).await;
-            let kept_for = self.config.borrow().retention.delivered;
-            let before = self.clock.wall().before(kept_for);
-            loop {
-                match self.store.prune(before, PRUNE_STEP).await {
-                    Ok(PRUNE_STEP..) => tokio::time::sleep(PRUNE_PAUSE).await,
-                    Ok(_) => break,
-                    Err(error) => {
-                        tracing::warn!(%error, "old registrations cannot be forgotten now");
-                        break;
-                    }
-                }
-            }
+            let kept = self.config.borrow().retention.clone();
+            let now = self.clock.wall();
+            let store = &self.store;
+            let attempts = now.before(kept.attempts);
+            in_steps(|| store.forget(Old::Attempts, attempts, PRUNE_STEP)).await;
+            in_steps(|| store.prune(now.before(kept.delivered), PRUNE_STEP)).await;
+            let undeliverable = now.before(kept.undeliverable);
+            in_steps(|| store.forget(Old::Undeliverable, undeliverable, PRUNE_STEP)).await;
+            let redeliveries = now.before(kept.delivered);
+            in_steps(|| store.forget(Old::Redeliveries, redeliveries, PRUNE_STEP)).await;
         }
     }
 
@@ -106,5 +104,18 @@ impl Upkeep {
             self.shutdown.clone(),
         );
         tokio::join!(probing, pinging);
+    }
+}
+
+/// Forgets step by step until there is nothing old left.
+async fn in_steps<F: Future<Output = store::Result<u32>>>(mut forget: impl FnMut() -> F) {
+    loop {
+        match forget().await {
+            Ok(PRUNE_STEP..) => tokio::time::sleep(PRUNE_PAUSE).await,
+            Ok(_) => return,
+            Err(error) => {
+                return tracing::warn!(%error, "what is old cannot be forgotten now");
+            }
+        }
     }
 }

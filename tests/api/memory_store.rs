@@ -9,8 +9,9 @@ use async_trait::async_trait;
 use outcomed::clock::Timestamp;
 use outcomed::outcome::{Observed, Outcome, Report};
 use outcomed::store::{
-    Attempt, Change, Checkpoint, Delivery, Ending, Filter, Hint, Lanes, Lease, NewRegistration,
-    Next, Outbox, Registered, Registry, Result, Store, StoreError, TakenLane, Watch,
+    Attempt, Change, Checkpoint, Delivery, Ending, Filter, Hint, Lanes, Lease, NewRedelivery,
+    NewRegistration, Next, Old, Outbox, Redelivery, RedeliveryState, RedeliveryStep, Registered,
+    Registry, Result, Store, StoreError, TakenLane, Watch,
 };
 use outcomed::task::{Callback, DeliveryState, LaneName, Registration, State, TaskId, TaskRef};
 use serde_json::value::RawValue;
@@ -35,6 +36,7 @@ struct Rows {
     order: Vec<String>,
     tasks: Vec<TaskRef>,
     pings: u32,
+    redeliveries: BTreeMap<String, Redelivery>,
 }
 
 impl MemoryStore {
@@ -143,6 +145,10 @@ impl Store for MemoryStore {
         self.with(|rows| rows.pings += 1).await
     }
 
+    async fn forget(&self, _what: Old, _before: Timestamp, _limit: u32) -> Result<u32> {
+        unreachable!("the API forgets nothing")
+    }
+
     async fn prune(&self, _ended_before: Timestamp, _limit: u32) -> Result<u32> {
         unreachable!("the API forgets nothing")
     }
@@ -235,6 +241,45 @@ impl Registry for MemoryStore {
 
     async fn counts(&self) -> Result<Vec<(State, u64)>> {
         unreachable!("the API counts nothing")
+    }
+
+    async fn begin_redelivery(&self, new: NewRedelivery) -> Result<Redelivery> {
+        self.with(|rows| {
+            let filter = &new.filter;
+            let fits = |row: &&Registration| {
+                row.state == filter.state
+                    && filter.client.as_ref().is_none_or(|it| *it == row.client)
+            };
+            let begun = Redelivery {
+                matched: rows.registrations.values().filter(fits).count() as u64,
+                id: new.id.clone(),
+                owner: new.owner,
+                filter: new.filter,
+                state: RedeliveryState::Running,
+                created_at: new.created_at,
+                finished_at: None,
+                done: 0,
+            };
+            rows.redeliveries.insert(new.id, begun.clone());
+            begun
+        })
+        .await
+    }
+
+    async fn redelivery(&self, id: &str) -> Result<Option<Redelivery>> {
+        self.with(|rows| rows.redeliveries.get(id).cloned()).await
+    }
+
+    async fn cancel_redelivery(&self, id: &str, now: Timestamp) -> Result<Option<Redelivery>> {
+        self.with(|rows| {
+            let row = rows.redeliveries.get_mut(id)?;
+            if row.state == RedeliveryState::Running {
+                row.state = RedeliveryState::Cancelled;
+                row.finished_at = Some(now);
+            }
+            Some(row.clone())
+        })
+        .await
     }
 }
 
@@ -341,6 +386,10 @@ impl Outbox for MemoryStore {
     }
 
     async fn postpone(&self, _: &Delivery, _until: Timestamp, _error: &str) -> Result<()> {
+        unreachable!("the API delivers nothing")
+    }
+
+    async fn step_redelivery(&self, _: u32, _: Timestamp) -> Result<Option<RedeliveryStep>> {
         unreachable!("the API delivers nothing")
     }
 

@@ -6,7 +6,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use outcomed::clock::SystemClock;
 use outcomed::config::{
-    Client, Config, Delivery, Http, Listen, Log, LogFormat, Polling, Retention, Role,
+    Client, Config, Delivery, Http, Listen, Log, LogFormat, Polling, Retention, Role, SigningKey,
     SigningSecret, StoreUrl,
 };
 use outcomed::delivery::send::http::HttpCourier;
@@ -33,6 +33,9 @@ fn client(keys: &[[u8; 32]]) -> Client {
         token_sha256: [0; 32],
         signing_secrets: keys.iter().map(|key| SigningSecret::new(key.to_vec())).collect(),
         callback_allow: allow(LOOPBACK),
+        signing_keys: Vec::new(),
+        tls_identity: None,
+        alert_url: None,
     }
 }
 
@@ -52,8 +55,13 @@ fn config(keys: &[[u8; 32]], retries: usize) -> Config {
             timeout: seconds(15),
             retry_delays: vec![QUICK; retries],
             concurrency_per_host: 16,
+            extra_ca_files: Vec::new(),
         },
-        retention: Retention { delivered: seconds(1) },
+        retention: Retention {
+            delivered: seconds(1),
+            undeliverable: seconds(1),
+            attempts: seconds(1),
+        },
         log: Log { level: "off".to_owned(), format: LogFormat::Text },
     }
 }
@@ -114,6 +122,32 @@ async fn an_outcome_is_delivered_signed_and_recorded() {
     assert_eq!((attempt.verdict.as_str(), attempt.error.as_deref()), ("delivered", None));
     assert_eq!(attempt.reply_excerpt.as_deref(), Some("thanks"));
     assert_eq!(engine.stop().await, Drained { cut_off: 0 });
+}
+
+#[tokio::test]
+async fn a_client_with_a_key_is_signed_for_with_both_and_a_ping_as_well() {
+    let mut receiver = Receiver::start(vec![ok()]).await;
+    let mut config = config(&[KEY], 0);
+    let key = SigningKey::from_seed(&[5; 32]);
+    config.clients[0].signing_keys = vec![key.clone()];
+    let (courier, clock) = (HttpCourier::new(Vec::new()), SystemClock::new());
+    let pinged = ping::ping(
+        &courier,
+        &clock,
+        &config.clients[0],
+        receiver.url().parse().unwrap(),
+        &config.delivery,
+    );
+    pinged.await.unwrap();
+    let engine = Engine::start(config, Duration::ZERO);
+    engine.outbox.add("ats", &receiver.url());
+    for _ in 0..2 {
+        let request = receiver.request().await;
+        assert!(request.verifies(&KEY));
+        assert!(request.verifies_asymmetric(&key.public()));
+        let other = SigningKey::from_seed(&[6; 32]);
+        assert!(!request.verifies_asymmetric(&other.public()));
+    }
 }
 
 #[tokio::test]
@@ -321,7 +355,8 @@ async fn a_ping_is_signed_and_says_what_came_back() {
     let (courier, clock) = (HttpCourier::new(Vec::new()), SystemClock::new());
     let url: url::Url = receiver.url().parse().unwrap();
     let client = client(&[KEY]);
-    let send = || ping::ping(&courier, &clock, &client, url.clone(), Duration::from_secs(5));
+    let settings = config(&[KEY], 0).delivery;
+    let send = || ping::ping(&courier, &clock, &client, url.clone(), &settings);
     let attempt = send().await.unwrap();
     assert_eq!((attempt.verdict.as_str(), attempt.status), ("delivered", Some(200)));
     let request = receiver.request().await;

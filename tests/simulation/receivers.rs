@@ -40,6 +40,9 @@ fn config() -> Config {
         token_sha256: [0; 32],
         signing_secrets: vec![SigningSecret::new(vec![7; 32])],
         callback_allow: Vec::new(),
+        signing_keys: Vec::new(),
+        tls_identity: None,
+        alert_url: None,
     };
     Config { clients: CLIENTS.iter().map(client).collect(), ..Config::default() }
 }
