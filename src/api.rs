@@ -17,6 +17,7 @@ pub mod ids;
 pub mod keys;
 pub mod observe;
 pub mod openapi;
+pub mod origins;
 pub mod outcomes;
 pub mod ping;
 pub mod problem;

@@ -8,10 +8,12 @@
 //! - a record for a row that is no longer ours changes nothing and says so.
 
 mod attempt;
+mod notice;
 mod redelivery;
 pub mod sqlite;
 
 pub use attempt::{Attempt, AttemptDetails};
+pub use notice::Notice;
 pub use redelivery::{
     NewRedelivery, Redelivery, RedeliveryFilter, RedeliveryState, RedeliveryStep,
 };
@@ -53,6 +55,13 @@ pub trait Store: Registry + Lanes + Outbox {
     /// Forgets at most `limit` of what has become old at its own pace, the oldest first. Returns
     /// how many went.
     async fn forget(&self, what: Old, before: Timestamp, limit: u32) -> Result<u32>;
+
+    /// Every notice, by client and subject. There are few: one for each incident that lasts.
+    async fn notices(&self) -> Result<Vec<Notice>>;
+
+    /// Stores a notice in the place of the one about the same subject to the same client; one that
+    /// [is over](Notice::is_over) is dropped.
+    async fn keep_notice(&self, notice: &Notice) -> Result<()>;
 
     /// What just changed. Only ever shortens a wait: the rows are the truth.
     fn hints(&self) -> broadcast::Receiver<Hint>;

@@ -25,5 +25,7 @@ mod redelivering;
 mod refusals;
 #[path = "api/registering.rs"]
 mod registering;
+#[path = "api/rows.rs"]
+mod rows;
 #[path = "api/waiting.rs"]
 mod waiting;

@@ -1,5 +1,6 @@
 //! What the API asks of other parts of the house, which it does not know.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use async_trait::async_trait;
@@ -11,11 +12,14 @@ use url::Url;
 use crate::api::{EventRefusal, EventReply, EventSink, PingError, Pinger};
 use crate::clock::Clock;
 use crate::config::{Client, Config, Credentials};
+use crate::delivery::alert::incident::Sight;
 use crate::delivery::send::http::HttpCourier;
 use crate::delivery::{guard, ping};
+use crate::polling::board::LaneStatus;
 use crate::source::feishu::Tickets;
 use crate::source::feishu::ticket::{Event, EventError, EventHeaders, handle_event};
 use crate::store::Attempt;
+use crate::task::LaneName;
 
 /// Sends pings.
 pub(super) struct Callbacks {
@@ -34,6 +38,22 @@ impl Pinger for Callbacks {
             .await
             .map_err(|error| PingError::Failed(error.to_string()))
     }
+}
+
+/// What alerting sees of the accounts: as ill as their illest lane.
+pub(super) fn sights(lanes: &[(LaneName, LaneStatus)]) -> BTreeMap<String, Sight> {
+    let mut sights = BTreeMap::new();
+    for (lane, status) in lanes {
+        let sight = status
+            .suspended
+            .as_ref()
+            .map_or(Sight::Well, |it| Sight::Ill { since: it.since, reason: it.reason.to_owned() });
+        let kept = sights.entry(lane.account.clone()).or_insert(Sight::Well);
+        if *kept == Sight::Well {
+            *kept = sight;
+        }
+    }
+    sights
 }
 
 /// Takes Feishu's event pushes to store apps.

@@ -9,6 +9,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::clock::Clock;
 use crate::config::Config;
+use crate::delivery::health::{Health, OriginState, OriginStatus};
 use crate::observability::process::Process;
 use crate::observability::{Metrics, Snapshot};
 use crate::polling::board::Board;
@@ -32,6 +33,7 @@ const STORE_SILENT_MAX: Duration = Duration::from_secs(60);
 pub(super) struct Upkeep {
     pub(super) store: Arc<dyn Store>,
     pub(super) board: Arc<Board>,
+    pub(super) health: Health,
     pub(super) config: watch::Receiver<Arc<Config>>,
     pub(super) clock: Arc<dyn Clock>,
     pub(super) metrics: Arc<Metrics>,
@@ -57,7 +59,9 @@ impl Upkeep {
             let lanes = self.board.read();
             self.notifier.status(&status::status_line(&lanes, &counts));
             let process = Process::read();
-            self.metrics.show(Snapshot { lanes, counts, process, now: self.clock.steady() });
+            let origins = by_state(&self.health.origins().await);
+            let now = self.clock.steady();
+            self.metrics.show(Snapshot { lanes, counts, origins, process, now });
             tokio::time::sleep(SHOW_EVERY).await;
         }
     }
@@ -105,6 +109,11 @@ impl Upkeep {
         );
         tokio::join!(probing, pinging);
     }
+}
+
+fn by_state(origins: &[OriginStatus]) -> Vec<(&'static str, u64)> {
+    let count = |state: OriginState| origins.iter().filter(|it| it.state == state).count() as u64;
+    OriginState::ALL.map(|state| (state.name(), count(state))).to_vec()
 }
 
 /// Forgets step by step until there is nothing old left.

@@ -8,10 +8,12 @@ use std::time::Duration;
 use bytes::Bytes;
 use futures_util::FutureExt;
 use serde::Deserialize;
+use tokio::sync::mpsc;
 use tokio_retry::RetryIf;
 use tokio_retry::strategy::ExponentialBackoff;
 use url::Url;
 
+use super::alert::Closed;
 use super::breaker::Pulse;
 use super::dispatch::Ended;
 use super::retry::{Verdict, asked, judge};
@@ -36,6 +38,7 @@ pub(super) struct Attempting {
     pub(super) courier: Arc<dyn Courier>,
     pub(super) clock: Arc<dyn Clock>,
     pub(super) metrics: Arc<Metrics>,
+    pub(super) closed: mpsc::Sender<Closed>,
     pub(super) jitter: Arc<dyn Fn() -> f64 + Send + Sync>,
     pub(super) complaints: Complaints,
 }
@@ -154,6 +157,10 @@ impl Attempting {
                     closed,
                     "a receiver wants nothing more (410): its deliveries and watches are ended"
                 );
+                if let Ok(url) = Url::parse(url) {
+                    // Nobody alerts, or too many at once: the line above has said it.
+                    let _ = self.closed.try_send((delivery.client.clone(), url));
+                }
             }
         }
         ended

@@ -49,7 +49,7 @@ pub async fn ping(
 }
 
 /// Like the id of a real message, so that a receiver's check of it is exercised.
-fn id(now: Timestamp) -> String {
+pub(super) fn id(now: Timestamp) -> String {
     let milliseconds = u64::try_from(now.0).unwrap_or_default();
     let nanoseconds = u32::try_from(milliseconds % 1000).unwrap_or_default() * 1_000_000;
     let time = uuid::Timestamp::from_unix_time(milliseconds / 1000, nanoseconds, 0, 0);

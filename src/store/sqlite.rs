@@ -3,6 +3,7 @@
 mod inspect;
 mod lanes;
 mod lock;
+mod notices;
 mod outbox;
 mod readers;
 mod redelivery;
@@ -28,8 +29,8 @@ use self::readers::Readers;
 use self::writer::Writer;
 use super::{
     Attempt, Change, Checkpoint, Delivery, Ending, Filter, Hint, Lanes, Lease, NewRedelivery,
-    NewRegistration, Next, Old, Outbox, Redelivery, RedeliveryStep, Registered, Registry, Result,
-    Store, StoreError, TakenLane,
+    NewRegistration, Next, Notice, Old, Outbox, Redelivery, RedeliveryStep, Registered, Registry,
+    Result, Store, StoreError, TakenLane,
 };
 use crate::clock::{Clock, Timestamp};
 use crate::outcome::Outcome;
@@ -173,6 +174,15 @@ impl Store for Sqlite {
 
     async fn forget(&self, what: Old, before: Timestamp, limit: u32) -> Result<u32> {
         self.writer.write(move |db, _| upkeep::forget(db, what, before, limit)).await
+    }
+
+    async fn notices(&self) -> Result<Vec<Notice>> {
+        self.readers.read(notices::all).await
+    }
+
+    async fn keep_notice(&self, notice: &Notice) -> Result<()> {
+        let notice = notice.clone();
+        self.writer.write(move |db, _| notices::keep(db, &notice)).await
     }
 
     fn hints(&self) -> broadcast::Receiver<Hint> {

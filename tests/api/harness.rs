@@ -105,6 +105,7 @@ impl Api {
             config: configured,
             clock: Arc::new(SystemClock::new()),
             board: board.clone(),
+            health: outcomed::delivery::health::desk().0,
             metrics: Arc::new(Metrics::default()),
             judge_callback: Arc::new(judge),
             pinger: Arc::new(TestPinger),

@@ -120,6 +120,7 @@ async fn the_description_names_every_call_and_resolves_every_reference() {
         ("/v1/outcomes", "get"),
         ("/v1/callbacks/ping", "post"),
         ("/v1/accounts", "get"),
+        ("/v1/origins", "get"),
         ("/v1/feishu/events/{app_id}", "post"),
         ("/healthz", "get"),
         ("/readyz", "get"),

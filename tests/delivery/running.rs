@@ -9,6 +9,7 @@ use outcomed::config::{
     Client, Config, Delivery, Http, Listen, Log, LogFormat, Polling, Retention, Role, SigningKey,
     SigningSecret, StoreUrl,
 };
+use outcomed::delivery::health::{Health, OriginState, desk};
 use outcomed::delivery::send::http::HttpCourier;
 use outcomed::delivery::send::{Courier, Parcel, Reply};
 use outcomed::delivery::{Drained, Parts, ping, run};
@@ -69,6 +70,7 @@ fn config(keys: &[[u8; 32]], retries: usize) -> Config {
 struct Engine {
     outbox: Arc<MemoryOutbox>,
     config: watch::Sender<Arc<Config>>,
+    health: Health,
     shutdown: CancellationToken,
     running: JoinHandle<Drained>,
 }
@@ -81,6 +83,7 @@ impl Engine {
     fn with_courier(config: Config, drain: Duration, courier: Arc<dyn Courier>) -> Self {
         let outbox = Arc::new(MemoryOutbox::new());
         let (sender, receiver) = watch::channel(Arc::new(config));
+        let (health, questions) = desk();
         let parts = Parts {
             outbox: outbox.clone(),
             hints: outbox.hints.subscribe(),
@@ -88,11 +91,13 @@ impl Engine {
             clock: Arc::new(SystemClock::new()),
             metrics: Arc::new(Metrics::default()),
             courier,
+            questions,
+            closed: tokio::sync::mpsc::channel(1).0,
             jitter: Arc::new(|| 0.0),
         };
         let shutdown = CancellationToken::new();
         let running = tokio::spawn(run(parts, shutdown.clone(), drain));
-        Self { outbox, config: sender, shutdown, running }
+        Self { outbox, config: sender, health, shutdown, running }
     }
 
     async fn stop(self) -> Drained {
@@ -325,6 +330,27 @@ async fn a_forbidden_callback_is_an_attempt_that_says_why() {
     let row = engine.outbox.until(&id, |row| row.end.is_some()).await;
     assert!(row.attempts[0].error.as_deref().unwrap().starts_with("refused_address: 127.0.0.1"));
     assert_eq!(receiver.connections(), 0);
+    assert!(receiver.request_now().is_none());
+}
+
+#[tokio::test]
+async fn a_receiver_that_is_down_is_seen_to_be_held_and_what_waits_uses_up_no_attempts() {
+    let mut slow = config(&[KEY], 1);
+    slow.delivery.retry_delays = vec![Duration::from_secs(3_600)];
+    let mut receiver = Receiver::start(vec![reply("500 Oops", "", "")]).await;
+    let engine = Engine::start(slow, Duration::ZERO);
+    let ids: Vec<String> = (0..40).map(|_| engine.outbox.add("ats", &receiver.url())).collect();
+    for _ in 0..5 {
+        receiver.request().await;
+    }
+    engine.outbox.until(&ids[4], |row| !row.attempts.is_empty()).await;
+    let origins = engine.health.origins().await;
+    assert_eq!(origins.len(), 1, "{origins:?}");
+    assert_eq!((origins[0].state, origins[0].room), (OriginState::Held, 0));
+    assert!(origins[0].held_since.is_some() && origins[0].next_probe_at.is_some());
+    // Five have been tried; the others have all their attempts before them.
+    let untouched = ids[5..].iter().filter(|id| engine.outbox.row(id).attempts.is_empty());
+    assert_eq!(untouched.count(), 35);
     assert!(receiver.request_now().is_none());
 }
 

@@ -8,8 +8,8 @@ use outcomed::outcome::Outcome;
 use outcomed::store::sqlite::Sqlite;
 use outcomed::store::{
     Attempt, Change, Checkpoint, Delivery, Ending, Filter, Hint, Lanes, Lease, NewRedelivery,
-    NewRegistration, Next, Old, Outbox, Redelivery, RedeliveryStep, Registered, Registry, Result,
-    Store, StoreError, TakenLane,
+    NewRegistration, Next, Notice, Old, Outbox, Redelivery, RedeliveryStep, Registered, Registry,
+    Result, Store, StoreError, TakenLane,
 };
 use outcomed::task::{LaneName, Registration, State};
 use tokio::sync::broadcast;
@@ -49,6 +49,12 @@ impl Store for Mortal {
     }
     async fn forget(&self, what: Old, before: Timestamp, limit: u32) -> Result<u32> {
         mortally!(self.forget(what, before, limit))
+    }
+    async fn notices(&self) -> Result<Vec<Notice>> {
+        mortally!(self.notices())
+    }
+    async fn keep_notice(&self, notice: &Notice) -> Result<()> {
+        mortally!(self.keep_notice(notice))
     }
     async fn prune(&self, ended_before: Timestamp, limit: u32) -> Result<u32> {
         mortally!(self.prune(ended_before, limit))

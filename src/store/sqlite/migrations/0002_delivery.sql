@@ -29,3 +29,23 @@ CREATE TABLE redelivery (
 ) STRICT, WITHOUT ROWID;
 
 CREATE INDEX redelivery_running ON redelivery (stepped_at) WHERE state = 'running';
+
+-- By id within one due time: thousands fall due at once after an outage or a redelivery, and the
+-- first page of them must not sort them all.
+DROP INDEX registration_due;
+CREATE INDEX registration_due ON registration (callback_origin, next_attempt_at, id)
+    WHERE state = 'delivering';
+
+-- What a person is told about one incident, once for each client that it concerns.
+CREATE TABLE notice (
+    client          TEXT    NOT NULL,
+    subject         TEXT    NOT NULL,           -- 'account NAME', 'origin URL', 'callback URL'
+    raised          INTEGER NOT NULL,           -- 1 while it lasts, 0 once it is over
+    since           INTEGER NOT NULL,           -- when it began
+    at              INTEGER NOT NULL,           -- when this event of it was decided
+    id              TEXT    NOT NULL,           -- the event's webhook-id
+    body            BLOB    NOT NULL,           -- its bytes
+    attempts        INTEGER NOT NULL DEFAULT 0,
+    next_attempt_at INTEGER,                    -- NULL: told, or given up
+    PRIMARY KEY (client, subject)
+) STRICT, WITHOUT ROWID;
