@@ -8,7 +8,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::watch;
+use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
 use self::accounts::Accounts;
@@ -16,6 +16,8 @@ use self::adapters::{Callbacks, FeishuEvents};
 use crate::api::{self, ApiState, Listener};
 use crate::clock::{Clock, SystemClock};
 use crate::config::{Config, StoreUrl};
+use crate::delivery::alert::{self, Alerts};
+use crate::delivery::health::{Health, Question, desk};
 use crate::delivery::send::http::HttpCourier;
 use crate::delivery::{self, guard};
 use crate::observability::Metrics;
@@ -66,6 +68,8 @@ pub struct App {
     metrics: Arc<Metrics>,
     store: Arc<dyn Store>,
     board: Arc<Board>,
+    /// Asks the delivery loop, and what the loop will hear.
+    health: (Health, mpsc::Receiver<Question>),
     accounts: Accounts,
     listeners: Vec<Listener>,
     notifier: Notifier,
@@ -88,7 +92,8 @@ impl App {
         let accounts = Accounts::new(&config, http, &clock, &metrics);
         let (config, _) = watch::channel(Arc::new(config));
         let board = Arc::new(Board::default());
-        Ok(Self { config, clock, metrics, store, board, accounts, listeners, notifier })
+        let health = desk();
+        Ok(Self { config, clock, metrics, store, board, health, accounts, listeners, notifier })
     }
 
     /// Where the API listens, as a person would write it.
@@ -116,6 +121,7 @@ impl App {
         let upkeep = upkeep::Upkeep {
             store: Arc::clone(&self.store),
             board: Arc::clone(&self.board),
+            health: self.health.0.clone(),
             config: self.config.subscribe(),
             clock: Arc::clone(&self.clock),
             metrics: Arc::clone(&self.metrics),
@@ -131,24 +137,32 @@ impl App {
             metrics: Arc::clone(&self.metrics),
             shutdown: shutdown.clone(),
         });
+        let state = self.api_state(courier.clone());
+        let (closed, told) = mpsc::channel(alert::CLOSED_MAX);
+        let alerts = self.alerts(courier.clone(), told);
         let parts = delivery::Parts {
             hints: self.store.hints(),
             outbox: self.store.clone(),
             config: self.config.subscribe(),
             clock: Arc::clone(&self.clock),
             metrics: Arc::clone(&self.metrics),
-            courier: courier.clone(),
+            courier,
+            questions: self.health.1,
+            closed,
             jitter: Arc::new(delivery::random_jitter),
         };
         let delivery = delivery::run(parts, shutdown.clone(), DELIVERY_DRAIN);
-        let state = self.api_state(courier);
+        let alerts = alert::run(alerts, shutdown.clone());
+        let redeliveries =
+            delivery::redeliver::run(self.store.clone(), Arc::clone(&self.clock), shutdown.clone());
         let api = api::serve(self.listeners, state, shutdown.clone());
         // Each on a task of its own: a panic in one must not be waited for by the others.
         let (polling, delivery) = (tokio::spawn(polling), tokio::spawn(delivery));
+        let (redeliveries, alerts) = (tokio::spawn(redeliveries), tokio::spawn(alerts));
         let (api, upkeep) = (tokio::spawn(api), tokio::spawn(upkeep.run()));
-        let ended = tokio::try_join!(polling, delivery, api, upkeep);
+        let ended = tokio::try_join!(polling, delivery, api, upkeep, redeliveries, alerts);
         match ended {
-            Ok(((), delivery, api, ())) => {
+            Ok(((), delivery, api, (), (), ())) => {
                 tracing::info!(attempts_cut_off = delivery.cut_off, api = ?api, "drained");
                 delivery.cut_off == 0 && api == api::Drained::Clean
             }
@@ -159,12 +173,26 @@ impl App {
         }
     }
 
+    fn alerts(&self, courier: Arc<HttpCourier>, closed: mpsc::Receiver<alert::Closed>) -> Alerts {
+        let board = Arc::clone(&self.board);
+        Alerts {
+            store: Arc::clone(&self.store),
+            health: self.health.0.clone(),
+            accounts: Arc::new(move || adapters::sights(&board.read())),
+            closed,
+            config: self.config.subscribe(),
+            clock: Arc::clone(&self.clock),
+            courier,
+        }
+    }
+
     fn api_state(&self, courier: Arc<HttpCourier>) -> ApiState {
         ApiState {
             store: Arc::clone(&self.store),
             config: self.config.subscribe(),
             clock: Arc::clone(&self.clock),
             board: Arc::clone(&self.board),
+            health: self.health.0.clone(),
             metrics: Arc::clone(&self.metrics),
             judge_callback: Arc::new(|url, client| {
                 guard::judge_url(url, &client.callback_allow).map_err(|refusal| refusal.to_string())

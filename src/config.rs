@@ -17,7 +17,9 @@ mod reload;
 pub mod secret;
 mod secrets;
 mod sections;
+mod signing_key;
 mod suggest;
+mod tls;
 mod toml_file;
 mod values;
 
@@ -31,6 +33,8 @@ pub use layers::Overrides;
 pub use model::*;
 pub use reload::restart_needed;
 pub use secrets::SecretUse;
+pub use signing_key::SigningKey;
+pub use tls::{CaFile, TlsIdentity};
 
 use layers::Layers;
 use reader::Reader;

@@ -4,11 +4,14 @@
 //! The rows stay in the store until an attempt is recorded there, so whatever happens to this
 //! process, a delivery is at worst repeated, under the same `webhook-id`.
 
+pub mod alert;
 mod attempt;
 pub mod breaker;
 pub mod dispatch;
 pub mod guard;
+pub mod health;
 pub mod ping;
+pub mod redeliver;
 pub mod retry;
 pub mod send;
 pub mod sign;
@@ -17,13 +20,15 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::broadcast::{self, error::RecvError};
-use tokio::sync::watch;
+use tokio::sync::{mpsc, watch};
 use tokio::task::{JoinError, JoinSet};
 use tokio_util::sync::CancellationToken;
 
+use self::alert::Closed;
 use self::attempt::{Attempting, Complaints};
 use self::breaker::{CoolDown, Pulse};
 use self::dispatch::{Dispatch, Ended, Limits, Now, Step, Turned};
+use self::health::Question;
 use self::send::Courier;
 use crate::clock::{Clock, Steady, Timestamp};
 use crate::config::Config;
@@ -44,6 +49,10 @@ pub struct Parts {
     pub metrics: Arc<Metrics>,
     /// What carries callbacks to receivers.
     pub courier: Arc<dyn Courier>,
+    /// Who asks how the receivers are doing: [`health::desk`].
+    pub questions: mpsc::Receiver<Question>,
+    /// Told which callbacks said 410.
+    pub closed: mpsc::Sender<Closed>,
     /// A number in [-1, 1] for each wait; [`random_jitter`] outside of simulations.
     pub jitter: Arc<dyn Fn() -> f64 + Send + Sync>,
 }
@@ -63,9 +72,10 @@ pub struct Drained {
 
 /// Delivers until `shutdown`, then lets the attempts under way end for at most `drain`.
 pub async fn run(parts: Parts, shutdown: CancellationToken, drain: Duration) -> Drained {
-    let Parts { outbox, mut hints, mut config, clock, metrics, courier, jitter } = parts;
+    let Parts { outbox, mut hints, mut config, clock, metrics, courier, .. } = parts;
+    let Parts { mut questions, closed, jitter, .. } = parts;
     let complaints = Complaints::default();
-    let attempting = Attempting { outbox, courier, clock, metrics, jitter, complaints };
+    let attempting = Attempting { outbox, courier, clock, metrics, closed, jitter, complaints };
     let mut shell = Shell {
         dispatch: Dispatch::new(limits(&config.borrow())),
         attempting: Arc::new(attempting),
@@ -91,6 +101,10 @@ pub async fn run(parts: Parts, shutdown: CancellationToken, drain: Duration) -> 
                 // Scans find everything, only later.
                 Err(RecvError::Closed) => hints_open = false,
             },
+            Some(question) = questions.recv() => {
+                // Whoever asked may have stopped waiting.
+                let _ = question.send(shell.dispatch.origins(shell.now()));
+            }
             () = sleep(wait) => {}
         }
     }

@@ -7,11 +7,18 @@
 //! - an outcome and the deliveries it makes due are one commit;
 //! - a record for a row that is no longer ours changes nothing and says so.
 
+mod attempt;
 pub mod fleet;
+mod notice;
 pub mod postgres;
+mod redelivery;
 pub mod sqlite;
 
-use std::time::Duration;
+pub use attempt::{Attempt, AttemptDetails};
+pub use notice::Notice;
+pub use redelivery::{
+    NewRedelivery, Redelivery, RedeliveryFilter, RedeliveryState, RedeliveryStep,
+};
 
 use async_trait::async_trait;
 use tokio::sync::broadcast;
@@ -47,8 +54,31 @@ pub trait Store: Registry + Lanes + Outbox {
     /// tasks nobody refers to any more. Returns how many registrations went.
     async fn prune(&self, ended_before: Timestamp, limit: u32) -> Result<u32>;
 
+    /// Forgets at most `limit` of what has become old at its own pace, the oldest first. Returns
+    /// how many went.
+    async fn forget(&self, what: Old, before: Timestamp, limit: u32) -> Result<u32>;
+
+    /// Every notice, by client and subject. There are few: one for each incident that lasts.
+    async fn notices(&self) -> Result<Vec<Notice>>;
+
+    /// Stores a notice in the place of the one about the same subject to the same client; one that
+    /// [is over](Notice::is_over) is dropped.
+    async fn keep_notice(&self, notice: &Notice) -> Result<()>;
+
     /// What just changed. Only ever shortens a wait: the rows are the truth.
     fn hints(&self) -> broadcast::Receiver<Hint>;
+}
+
+/// What [`Store::forget`] forgets.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Old {
+    /// Registrations that have been undeliverable since before then, with their attempts, and the
+    /// tasks nobody refers to any more.
+    Undeliverable,
+    /// Entries of the attempt log that began before then, whatever became of their registrations.
+    Attempts,
+    /// Bulk redeliveries that were over before then.
+    Redeliveries,
 }
 
 /// What just changed.
@@ -110,6 +140,15 @@ pub trait Registry: Send + Sync {
 
     /// How many registrations stand in each state.
     async fn counts(&self) -> Result<Vec<(State, u64)>>;
+
+    /// Stores a bulk redelivery, running, with the number of registrations that fit its filter.
+    async fn begin_redelivery(&self, new: NewRedelivery) -> Result<Redelivery>;
+
+    /// One bulk redelivery.
+    async fn redelivery(&self, id: &str) -> Result<Option<Redelivery>>;
+
+    /// Calls a bulk redelivery off. One that is over stays as it is. `None`: no such one.
+    async fn cancel_redelivery(&self, id: &str, now: Timestamp) -> Result<Option<Redelivery>>;
 }
 
 /// A registration to be stored.
@@ -157,25 +196,6 @@ pub struct Filter {
     pub delivery_task_id: Option<String>,
     /// Only to this callback host.
     pub callback_host: Option<String>,
-}
-
-/// One attempt to tell a registration.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Attempt {
-    /// 1 for the first.
-    pub number: u32,
-    /// When it started.
-    pub at: Timestamp,
-    /// How long it took.
-    pub duration: Duration,
-    /// The HTTP status, if there was a reply.
-    pub status: Option<u16>,
-    /// What went wrong, if anything did.
-    pub error: Option<String>,
-    /// The beginning of the reply's body, control characters escaped.
-    pub reply_excerpt: Option<String>,
-    /// What was concluded: `delivered`, `retry`, `gave_up`, `gone`, …
-    pub verdict: String,
 }
 
 // ---- polling ---------------------------------------------------------------------------------
@@ -323,6 +343,12 @@ pub trait Outbox: Send + Sync {
     /// registrations to this callback URL: its receiver said 410. Returns how many.
     async fn close_callback(&self, client: &str, callback_url: &str, now: Timestamp)
     -> Result<u64>;
+
+    /// One step of the running bulk redelivery that has waited longest for one: looks at its next
+    /// `limit` registrations at most, in the order of their ids, makes those that fit due as
+    /// [`Registry::redeliver`] does, and remembers its place, in one commit. So each is made due
+    /// once, whatever crashes. `None`: none is running.
+    async fn step_redelivery(&self, limit: u32, now: Timestamp) -> Result<Option<RedeliveryStep>>;
 }
 
 /// A due delivery: everything one attempt needs.

@@ -9,6 +9,8 @@ mod cli;
 mod draining;
 #[path = "api/harness.rs"]
 mod harness;
+#[path = "api/keys.rs"]
+mod keys;
 #[path = "api/limits.rs"]
 mod limits;
 #[path = "api/memory_store.rs"]
@@ -17,9 +19,13 @@ mod memory_store;
 mod operating;
 #[path = "api/reading.rs"]
 mod reading;
+#[path = "api/redelivering.rs"]
+mod redelivering;
 #[path = "api/refusals.rs"]
 mod refusals;
 #[path = "api/registering.rs"]
 mod registering;
+#[path = "api/rows.rs"]
+mod rows;
 #[path = "api/waiting.rs"]
 mod waiting;

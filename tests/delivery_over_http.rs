@@ -2,6 +2,8 @@
 
 #![expect(clippy::unwrap_used, reason = "helpers of tests fail as tests do")]
 
+#[path = "delivery/alerting.rs"]
+mod alerting;
 #[path = "delivery/courier.rs"]
 mod courier;
 #[path = "delivery/guard_cases.rs"]
@@ -10,7 +12,11 @@ mod guard_cases;
 mod outbox;
 #[path = "delivery/receiver.rs"]
 mod receiver;
+#[path = "delivery/redelivering.rs"]
+mod redelivering;
 #[path = "delivery/running.rs"]
 mod running;
 #[path = "delivery/ssrf.rs"]
 mod ssrf;
+#[path = "delivery/tls.rs"]
+mod tls;

@@ -3,6 +3,8 @@
 mod store_conformance {
     pub mod deliveries;
     pub mod fixture;
+    pub mod notices;
+    pub mod redeliveries;
     pub mod registrations;
     pub mod tasks;
 }
@@ -11,7 +13,7 @@ mod store_conformance {
 #[expect(dead_code, reason = "other test binaries use more of it")]
 mod postgres_cluster;
 
-use store_conformance::{deliveries, fixture, registrations, tasks};
+use store_conformance::{deliveries, fixture, notices, redeliveries, registrations, tasks};
 
 /// Runs every claim against one database.
 macro_rules! conformance {
@@ -59,6 +61,15 @@ macro_rules! every_claim {
                 a_redelivery_starts_the_schedule_again_with_the_same_bytes
                 a_closed_callback_ends_its_deliveries_and_its_watches
                 origins_are_told_once_with_their_earliest_due_time
+            }
+            notices {
+                there_is_one_notice_a_client_and_subject_until_it_is_over
+            }
+            redeliveries {
+                a_bulk_redelivery_is_worked_off_in_steps_and_each_is_made_due_once
+                a_bulk_redelivery_touches_only_what_fits_its_filter
+                a_cancelled_bulk_redelivery_goes_no_further
+                what_is_old_is_forgotten_in_small_steps_and_nothing_else
             }
         }
     };

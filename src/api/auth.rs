@@ -45,7 +45,7 @@ impl Caller {
 
     /// Refuses a client whose callbacks could not be signed.
     pub fn require_signing_secret(&self) -> Result<()> {
-        if !self.client().signing_secrets.is_empty() {
+        if self.client().can_sign() {
             return Ok(());
         }
         let detail = format!(

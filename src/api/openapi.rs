@@ -19,7 +19,7 @@ use utoipa_axum::routes;
 use super::problem::{Kind, Problem, ProblemBody};
 use super::registrations::{batch, change, create, read};
 use super::shared::Shared;
-use super::{accounts, events, health, observe, outcomes, ping};
+use super::{accounts, events, health, keys, observe, origins, outcomes, ping, redeliveries};
 use crate::clock::Timestamp;
 
 #[derive(utoipa::OpenApi)]
@@ -113,9 +113,13 @@ fn described() -> (Router<Arc<Shared>>, OpenApi) {
         .routes(routes!(read::show, change::cancel))
         .routes(routes!(read::attempts))
         .routes(routes!(change::redeliver))
+        .routes(routes!(redeliveries::create))
+        .routes(routes!(redeliveries::show, redeliveries::cancel))
         .routes(routes!(outcomes::outcomes))
         .routes(routes!(ping::ping))
+        .routes(routes!(keys::keys))
         .routes(routes!(accounts::accounts))
+        .routes(routes!(origins::origins))
         .routes(routes!(events::event))
         .routes(routes!(health::healthz))
         .routes(routes!(health::readyz))

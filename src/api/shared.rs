@@ -16,6 +16,7 @@ use super::ping::Pinger;
 use super::problem::{Problem, Result};
 use crate::clock::Clock;
 use crate::config::{Client, Config};
+use crate::delivery::health::Health;
 use crate::observability::Metrics;
 use crate::polling::board::Board;
 use crate::store::{self, Store};
@@ -35,6 +36,8 @@ pub struct ApiState {
     pub clock: Arc<dyn Clock>,
     /// What the lanes are doing.
     pub board: Arc<Board>,
+    /// How the receivers are doing.
+    pub health: Health,
     /// What is counted.
     pub metrics: Arc<Metrics>,
     /// Judges callback URLs.

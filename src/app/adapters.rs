@@ -1,5 +1,6 @@
 //! What the API asks of other parts of the house, which it does not know.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use async_trait::async_trait;
@@ -12,10 +13,13 @@ use super::accounts::Accounts;
 use crate::api::{EventRefusal, EventReply, EventSink, PingError, Pinger};
 use crate::clock::Clock;
 use crate::config::{Client, Config, Credentials};
+use crate::delivery::alert::incident::Sight;
 use crate::delivery::send::http::HttpCourier;
 use crate::delivery::{guard, ping};
+use crate::polling::board::LaneStatus;
 use crate::source::feishu::ticket::{Event, EventError, EventHeaders, handle_event};
 use crate::store::Attempt;
+use crate::task::LaneName;
 
 /// Sends pings.
 pub(super) struct Callbacks {
@@ -29,11 +33,27 @@ impl Pinger for Callbacks {
     async fn ping(&self, client: &Client, url: &Url) -> Result<Attempt, PingError> {
         guard::judge_url(url, &client.callback_allow)
             .map_err(|refusal| PingError::Refused(refusal.to_string()))?;
-        let timeout = self.config.borrow().delivery.timeout;
-        ping::ping(&*self.courier, &*self.clock, client, url.clone(), timeout)
+        let config = self.config.borrow().clone();
+        ping::ping(&*self.courier, &*self.clock, client, url.clone(), &config.delivery)
             .await
             .map_err(|error| PingError::Failed(error.to_string()))
     }
+}
+
+/// What alerting sees of the accounts: as ill as their illest lane.
+pub(super) fn sights(lanes: &[(LaneName, LaneStatus)]) -> BTreeMap<String, Sight> {
+    let mut sights = BTreeMap::new();
+    for (lane, status) in lanes {
+        let sight = status
+            .suspended
+            .as_ref()
+            .map_or(Sight::Well, |it| Sight::Ill { since: it.since, reason: it.reason.to_owned() });
+        let kept = sights.entry(lane.account.clone()).or_insert(Sight::Well);
+        if *kept == Sight::Well {
+            *kept = sight;
+        }
+    }
+    sights
 }
 
 /// Takes Feishu's event pushes to store apps.

@@ -9,18 +9,19 @@ use tokio_util::sync::CancellationToken;
 
 use crate::clock::Clock;
 use crate::config::Config;
+use crate::delivery::health::{Health, OriginState, OriginStatus};
 use crate::observability::process::Process;
 use crate::observability::{Metrics, Snapshot};
 use crate::polling::board::Board;
 use crate::service::watchdog::keep_probing;
 use crate::service::{Notifier, Watchdog, notify, status};
-use crate::store::Store;
+use crate::store::{self, Old, Store};
 
 /// How often the status line and the gauges are renewed.
 const SHOW_EVERY: Duration = Duration::from_secs(5);
-/// How often old registrations are looked for.
+/// How often what is old is looked for.
 const PRUNE_EVERY: Duration = Duration::from_secs(600);
-/// Registrations forgotten in one commit: few enough that no other write waits noticeably.
+/// Rows forgotten in one commit: few enough that no other write waits noticeably.
 const PRUNE_STEP: u32 = 200;
 /// The pause between two such commits.
 const PRUNE_PAUSE: Duration = Duration::from_millis(100);
@@ -32,6 +33,7 @@ const STORE_SILENT_MAX: Duration = Duration::from_secs(60);
 pub(super) struct Upkeep {
     pub(super) store: Arc<dyn Store>,
     pub(super) board: Arc<Board>,
+    pub(super) health: Health,
     pub(super) config: watch::Receiver<Arc<Config>>,
     pub(super) clock: Arc<dyn Clock>,
     pub(super) metrics: Arc<Metrics>,
@@ -57,7 +59,9 @@ impl Upkeep {
             let lanes = self.board.read();
             self.notifier.status(&status::status_line(&lanes, &counts));
             let process = Process::read();
-            self.metrics.show(Snapshot { lanes, counts, process, now: self.clock.steady() });
+            let origins = by_state(&self.health.origins().await);
+            let now = self.clock.steady();
+            self.metrics.show(Snapshot { lanes, counts, origins, process, now });
             tokio::time::sleep(SHOW_EVERY).await;
         }
     }
@@ -65,18 +69,16 @@ impl Upkeep {
     async fn prune(&self) {
         loop {
             tokio::time::sleep(PRUNE_EVERY).await;
-            let kept_for = self.config.borrow().retention.delivered;
-            let before = self.clock.wall().before(kept_for);
-            loop {
-                match self.store.prune(before, PRUNE_STEP).await {
-                    Ok(PRUNE_STEP..) => tokio::time::sleep(PRUNE_PAUSE).await,
-                    Ok(_) => break,
-                    Err(error) => {
-                        tracing::warn!(%error, "old registrations cannot be forgotten now");
-                        break;
-                    }
-                }
-            }
+            let kept = self.config.borrow().retention.clone();
+            let now = self.clock.wall();
+            let store = &self.store;
+            let attempts = now.before(kept.attempts);
+            in_steps(|| store.forget(Old::Attempts, attempts, PRUNE_STEP)).await;
+            in_steps(|| store.prune(now.before(kept.delivered), PRUNE_STEP)).await;
+            let undeliverable = now.before(kept.undeliverable);
+            in_steps(|| store.forget(Old::Undeliverable, undeliverable, PRUNE_STEP)).await;
+            let redeliveries = now.before(kept.delivered);
+            in_steps(|| store.forget(Old::Redeliveries, redeliveries, PRUNE_STEP)).await;
         }
     }
 
@@ -106,5 +108,23 @@ impl Upkeep {
             self.shutdown.clone(),
         );
         tokio::join!(probing, pinging);
+    }
+}
+
+fn by_state(origins: &[OriginStatus]) -> Vec<(&'static str, u64)> {
+    let count = |state: OriginState| origins.iter().filter(|it| it.state == state).count() as u64;
+    OriginState::ALL.map(|state| (state.name(), count(state))).to_vec()
+}
+
+/// Forgets step by step until there is nothing old left.
+async fn in_steps<F: Future<Output = store::Result<u32>>>(mut forget: impl FnMut() -> F) {
+    loop {
+        match forget().await {
+            Ok(PRUNE_STEP..) => tokio::time::sleep(PRUNE_PAUSE).await,
+            Ok(_) => return,
+            Err(error) => {
+                return tracing::warn!(%error, "what is old cannot be forgotten now");
+            }
+        }
     }
 }

@@ -3,6 +3,7 @@
 mod connection;
 mod failure;
 mod inspect;
+mod redeliver;
 mod register;
 mod render;
 mod wait;
@@ -28,8 +29,11 @@ pub enum Command {
     Wait(wait::Args),
     /// Cancel a registration
     Cancel(inspect::OneArgs),
-    /// Send a registration's outcome again
-    Redeliver(inspect::OneArgs),
+    /// Send one registration's outcome again, or many by a filter
+    #[command(after_help = redeliver::EXAMPLES)]
+    Redeliver(Box<redeliver::Args>),
+    /// Show how far a redelivery of many is, or cancel it
+    Redelivery(redeliver::ProgressArgs),
     /// Show every attempt to tell a registration's callback
     Attempts(inspect::OneArgs),
     /// Show how each account does (for operators)
@@ -44,7 +48,8 @@ pub fn run(command: Command) -> Exit {
         Command::Show(args) => finish(inspect::show(args)),
         Command::Wait(args) => finish(wait::run(args)),
         Command::Cancel(args) => finish(inspect::cancel(args)),
-        Command::Redeliver(args) => finish(inspect::redeliver(args)),
+        Command::Redeliver(args) => finish(redeliver::run(*args)),
+        Command::Redelivery(args) => finish(redeliver::progress(args)),
         Command::Attempts(args) => finish(inspect::attempts(args)),
         Command::Accounts(args) => finish(inspect::accounts(args)),
     }

@@ -8,6 +8,7 @@ use serde_json::json;
 use sha2::{Digest as _, Sha256};
 
 use super::Exit;
+use crate::config::SigningKey;
 
 /// 256 bits: what SHA-256 hashes and HMAC-SHA-256 keys are worth at most.
 const RANDOM_BYTES: usize = 32;
@@ -23,6 +24,9 @@ pub struct TokenArgs {
 /// The arguments of `new-secret`.
 #[derive(Clone, Copy, Debug, clap::Args)]
 pub struct SecretArgs {
+    /// Make an ed25519 key instead: its receivers need no secret, only the public key
+    #[arg(long)]
+    asymmetric: bool,
     /// Print one JSON object
     #[arg(long)]
     json: bool,
@@ -45,6 +49,9 @@ pub fn run_token(args: TokenArgs) -> Exit {
 
 /// Prints a secret.
 pub fn run_secret(args: SecretArgs) -> Exit {
+    if args.asymmetric {
+        return run_key(args, &SigningKey::from_seed(&rand::random()));
+    }
     let secret = secret(rand::random());
     if args.json {
         return print(&json!({ "signing_secret": secret }).to_string(), "");
@@ -54,6 +61,22 @@ pub fn run_secret(args: SecretArgs) -> Exit {
         "The line above is a signing secret: put it first in the client's `signing_secrets`\n\
          (as `credential:…`, `file:…` or `env:…`) and give it to the callback's receiver.\n\
          Keep the old one second until the receiver knows the new one.\n",
+    )
+}
+
+fn run_key(args: SecretArgs, key: &SigningKey) -> Exit {
+    let (secret, public) = (key.expose(), key.public());
+    if args.json {
+        return print(&json!({ "signing_key": secret, "public_key": public }).to_string(), "");
+    }
+    print(
+        &secret,
+        &format!(
+            "The line above is a signing key: put it first in the client's `signing_keys`\n\
+             (as `credential:…`, `file:…` or `env:…`) and give it to nobody. Receivers check with\n\
+             its public key, which GET /v1/keys publishes:\n\n    {public}\n\n\
+             Keep the old key second until every receiver knows the new one.\n"
+        ),
     )
 }
 
@@ -87,6 +110,13 @@ mod tests {
         assert_eq!(token, "oct_AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA");
         // printf oct_AAAA… | sha256sum
         assert_eq!(hash, "d317bd2090b131fcf2a8c8685893bf2eed25e1643e2ebe3f188173e26ea6aaed");
+    }
+
+    #[test]
+    fn the_public_key_is_one_that_a_receiver_can_check_with() {
+        let key = SigningKey::from_seed(&[3; RANDOM_BYTES]);
+        assert!(crate::receiver::verify::Key::parse(&key.public()).is_ok());
+        assert!(key.expose().starts_with("whsk_"));
     }
 
     #[test]

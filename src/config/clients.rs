@@ -6,12 +6,16 @@ use base64::Engine;
 use base64::alphabet::STANDARD;
 use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
 use sha2::{Digest, Sha256};
+use url::Url;
 
 use super::accounts::unique_name;
 use super::callback_allow;
+use super::field::Field;
 use super::model::{CallbackAllow, Client, Role, SigningSecret};
-use super::reader::{Bad, Table};
+use super::reader::{Bad, Reported, Table};
 use super::secrets::Secrets;
+use super::signing_key::{self, SigningKey};
+use super::{tls, values};
 
 /// Standard Webhooks: keys are 24 to 64 bytes.
 const SIGNING_BYTES: std::ops::RangeInclusive<usize> = 24..=64;
@@ -21,7 +25,7 @@ const SIGNING_SECRETS_MAX: usize = 8;
 const TOKEN_CHARS_GOOD: usize = 16;
 
 /// Both padded and unpadded secrets are about.
-const BASE64: GeneralPurpose = GeneralPurpose::new(
+pub(super) const BASE64: GeneralPurpose = GeneralPurpose::new(
     &STANDARD,
     GeneralPurposeConfig::new().with_decode_padding_mode(DecodePaddingMode::Indifferent),
 );
@@ -53,15 +57,22 @@ fn client(row: Table<'_>, secrets: &Secrets<'_>, seen: &mut Seen) -> Option<Clie
         _ => Err(Bad::new("is not a role").help("use \"client\" or \"operator\"")),
     });
     let token_sha256 = token(&row, secrets, seen);
-    let signing_secrets = signing_secrets(&row, secrets, role);
+    let signing_keys = signing_keys(&row, secrets);
+    let has_key = signing_keys.as_ref().is_none_or(|keys| !keys.is_empty());
+    let signing_secrets = signing_secrets(&row, secrets, role, has_key);
     let callback_allow = callback_allow(&row);
+    let tls_identity = tls::identity(&row, secrets);
+    let alert_url = alert_url(&row);
     row.finish();
     Some(Client {
         name: name?,
         role: role?,
         token_sha256: token_sha256?,
         signing_secrets: signing_secrets?,
+        signing_keys: signing_keys?,
         callback_allow: callback_allow?,
+        tls_identity: tls_identity.ok()?,
+        alert_url: alert_url.ok()?,
     })
 }
 
@@ -132,10 +143,11 @@ fn signing_secrets(
     row: &Table<'_>,
     secrets: &Secrets<'_>,
     role: Option<Role>,
+    has_key: bool,
 ) -> Option<Vec<SigningSecret>> {
     let field = row.field("signing_secrets");
     let list = field.list()?;
-    if list.is_empty() && role == Some(Role::Client) {
+    if list.is_empty() && role == Some(Role::Client) && !has_key {
         let bad = format!("`{}` holds no secret: callbacks could not be signed", field.shown());
         field.error(Bad::new(bad).help("make one with `outcomed new-secret`"));
         return None;
@@ -145,12 +157,31 @@ fn signing_secrets(
         field.error(Bad::new(bad).help("keep the newest and those still being rotated out"));
         return None;
     }
-    let decoded: Vec<Option<SigningSecret>> = list
+    each_secret(&list, secrets, signing_secret)
+}
+
+fn signing_keys(row: &Table<'_>, secrets: &Secrets<'_>) -> Option<Vec<SigningKey>> {
+    let field = row.field("signing_keys");
+    let list = field.list()?;
+    if list.len() > SIGNING_SECRETS_MAX {
+        let bad = format!("`{}` holds more than {SIGNING_SECRETS_MAX} keys", field.shown());
+        field.error(Bad::new(bad).help("keep the newest and those still being rotated out"));
+        return None;
+    }
+    each_secret(&list, secrets, signing_key::parse)
+}
+
+/// Follows every element and understands what it finds there. No complaint repeats a secret.
+fn each_secret<T>(
+    list: &[Field<'_>],
+    secrets: &Secrets<'_>,
+    parse: impl Fn(&str) -> Result<T, Bad>,
+) -> Option<Vec<T>> {
+    let decoded: Vec<Option<T>> = list
         .iter()
         .map(|element| {
             let secret = secrets.follow(element)?;
-            let decoded = signing_secret(secret.expose());
-            decoded
+            parse(secret.expose())
                 .map_err(|bad| {
                     let message = format!("`{}` {}", element.shown(), bad.message);
                     element.error(Bad { message, help: bad.help });
@@ -159,6 +190,14 @@ fn signing_secrets(
         })
         .collect();
     decoded.into_iter().collect()
+}
+
+fn alert_url(row: &Table<'_>) -> Result<Option<Url>, Reported> {
+    let field = row.field("alert_url");
+    if field.is_absent() {
+        return Ok(None);
+    }
+    field.parse(values::alert_url).map(Some).ok_or(Reported)
 }
 
 fn signing_secret(text: &str) -> Result<SigningSecret, Bad> {

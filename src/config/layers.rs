@@ -29,8 +29,11 @@ poll_worth = "10ms"
 timeout = "15s"
 retry_delays = ["5s", "30s", "2m", "10m", "30m", "2h", "5h", "10h", "14h", "20h", "24h"]
 concurrency_per_host = 16
+extra_ca_files = []
 [retention]
 delivered = "30d"
+undeliverable = "90d"
+attempts = "30d"
 [log]
 level = "info"
 format = "auto"

@@ -8,6 +8,8 @@ use ipnet::IpNet;
 use url::Url;
 
 use super::secret::Secret;
+use super::signing_key::SigningKey;
+use super::tls::{CaFile, TlsIdentity};
 
 /// All settings.
 #[derive(Clone, Debug, PartialEq)]
@@ -152,8 +154,22 @@ pub struct Client {
     /// Keys of its callbacks' signatures, newest first, decoded from `whsec_…`. Empty for an
     /// operator that receives no callbacks.
     pub signing_secrets: Vec<SigningSecret>,
+    /// Its ed25519 keys, newest first, for receivers that should not share a secret.
+    pub signing_keys: Vec<SigningKey>,
     /// Callback addresses and origins allowed beyond public https.
     pub callback_allow: Vec<CallbackAllow>,
+    /// Who we are to its receivers, where they ask (mTLS).
+    pub tls_identity: Option<TlsIdentity>,
+    /// Where a person is told that its deliveries, or an account it waits for, stand still.
+    pub alert_url: Option<Url>,
+}
+
+impl Client {
+    /// Whether its callbacks can be signed.
+    #[must_use]
+    pub fn can_sign(&self) -> bool {
+        !self.signing_secrets.is_empty() || !self.signing_keys.is_empty()
+    }
 }
 
 /// What a client may see.
@@ -226,13 +242,19 @@ pub struct Delivery {
     pub retry_delays: Vec<Duration>,
     /// Attempts under way at once to one origin.
     pub concurrency_per_host: u32,
+    /// Certificate authorities trusted besides the system's.
+    pub extra_ca_files: Vec<CaFile>,
 }
 
 /// How long things are kept.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Retention {
-    /// Finished registrations.
+    /// Registrations that were delivered or cancelled.
     pub delivered: Duration,
+    /// Registrations that stayed undeliverable.
+    pub undeliverable: Duration,
+    /// Entries of the attempt log.
+    pub attempts: Duration,
 }
 
 /// What is logged.

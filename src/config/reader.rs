@@ -29,6 +29,10 @@ impl Bad {
     }
 }
 
+/// Something was wrong, and has been reported.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Reported;
+
 /// Everything found on the way.
 pub(super) struct Reader<'a> {
     pub(super) layers: &'a Layers,

@@ -33,6 +33,13 @@ pub(super) struct Found {
 impl World<'_> {
     /// Follows a reference.
     pub(super) fn resolve(&self, text: &str) -> Result<Found, Bad> {
+        let found = self.resolve_text(text)?;
+        check(&found)?;
+        Ok(found)
+    }
+
+    /// Follows a reference to a text of several lines, such as PEM.
+    pub(super) fn resolve_text(&self, text: &str) -> Result<Found, Bad> {
         let found = if let Some(path) = text.strip_prefix("file:") {
             read_file(path)?
         } else if let Some(name) = text.strip_prefix("env:") {
@@ -42,7 +49,6 @@ impl World<'_> {
         } else {
             Found { secret: Secret::new(text), from: None, warning: None }
         };
-        check(&found)?;
         Ok(found)
     }
 

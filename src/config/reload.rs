@@ -15,6 +15,8 @@ pub fn restart_needed(old: &Config, new: &Config) -> Vec<&'static str> {
         ("polling.not_found_grace", old.polling.not_found_grace != new.polling.not_found_grace),
         ("polling.poll_worth", old.polling.poll_worth != new.polling.poll_worth),
         ("retention.delivered", old.retention.delivered != new.retention.delivered),
+        ("retention.undeliverable", old.retention.undeliverable != new.retention.undeliverable),
+        ("retention.attempts", old.retention.attempts != new.retention.attempts),
     ];
     differs.into_iter().filter_map(|(key, differs)| differs.then_some(key)).collect()
 }

@@ -3,7 +3,7 @@
 use std::cell::RefCell;
 
 use super::field::Field;
-use super::reference::World;
+use super::reference::{Found, World};
 use super::secret::Secret;
 
 /// A secret in use, and where it came from; never the secret.
@@ -30,7 +30,10 @@ impl<'a> Secrets<'a> {
 
     /// The secret that a setting refers to.
     pub(super) fn follow(&self, field: &Field<'_>) -> Option<Secret> {
-        let found = field.parse(|text| self.world.resolve(text))?;
+        Some(self.note(field, field.parse(|text| self.world.resolve(text))?))
+    }
+
+    fn note(&self, field: &Field<'_>, found: Found) -> Secret {
         if let Some(warning) = found.warning {
             field.reader.warn(warning);
         }
@@ -39,7 +42,12 @@ impl<'a> Secrets<'a> {
             is_in_file: found.from.is_none() && field.is_in_file(),
             from: found.from.unwrap_or_else(|| field.written_in()),
         });
-        Some(found.secret)
+        found.secret
+    }
+
+    /// The text of several lines that a setting refers to.
+    pub(super) fn follow_text(&self, field: &Field<'_>) -> Option<Secret> {
+        Some(self.note(field, field.parse(|text| self.world.resolve_text(text))?))
     }
 
     pub(super) fn into_uses(self) -> Vec<SecretUse> {

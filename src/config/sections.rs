@@ -10,7 +10,7 @@ use super::model::{Delivery, Http, Listen, Log, Polling, Retention, StoreUrl};
 use super::reader::{Bad, Table};
 use super::secret::Secret;
 use super::secrets::Secrets;
-use super::values;
+use super::{tls, values};
 
 /// Attempts at one host at once; beyond it sockets run out before a receiver gains anything.
 const CONCURRENCY_MAX: u32 = 1_000;
@@ -108,11 +108,13 @@ pub(super) fn delivery(root: &Table<'_>) -> Option<Delivery> {
     let timeout = table.field("timeout").parse(values::duration);
     let retry_delays = retry_delays(&table.field("retry_delays"));
     let concurrency_per_host = table.field("concurrency_per_host").count(CONCURRENCY_MAX);
+    let extra_ca_files = tls::ca_files(&table.field("extra_ca_files"));
     table.finish();
     Some(Delivery {
         timeout: timeout?,
         retry_delays: retry_delays?,
         concurrency_per_host: concurrency_per_host?,
+        extra_ca_files: extra_ca_files?,
     })
 }
 
@@ -132,8 +134,10 @@ fn retry_delays(field: &Field<'_>) -> Option<Vec<Duration>> {
 pub(super) fn retention(root: &Table<'_>) -> Option<Retention> {
     let table = root.table("retention")?;
     let delivered = table.field("delivered").parse(values::duration);
+    let undeliverable = table.field("undeliverable").parse(values::duration);
+    let attempts = table.field("attempts").parse(values::duration);
     table.finish();
-    Some(Retention { delivered: delivered? })
+    Some(Retention { delivered: delivered?, undeliverable: undeliverable?, attempts: attempts? })
 }
 
 pub(super) fn log(root: &Table<'_>) -> Option<Log> {

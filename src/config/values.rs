@@ -113,6 +113,20 @@ pub(super) fn base_url(text: &str) -> Result<Url, Bad> {
     Ok(url)
 }
 
+/// Where alerts go: an http(s) URL. Whether it may be called is judged at every attempt, by the
+/// rules for the client's callbacks.
+pub(super) fn alert_url(text: &str) -> Result<Url, Bad> {
+    let help = "write one such as https://hooks.example.com/alerts";
+    let url = Url::parse(text).map_err(|_| Bad::new("is not a URL").help(help))?;
+    if !matches!(url.scheme(), "https" | "http") || !url.has_host() {
+        return Err(Bad::new("must be an https URL").help(help));
+    }
+    if !url.username().is_empty() || url.password().is_some() || url.fragment().is_some() {
+        return Err(Bad::new("must not hold a user, a password or a fragment").help(help));
+    }
+    Ok(url)
+}
+
 fn is_own_network(host: &Host<&str>) -> bool {
     match host {
         // A name without a dot (a container's, say) and `.internal` are never public.

@@ -8,17 +8,19 @@ use std::time::Duration;
 use bytes::Bytes;
 use futures_util::FutureExt;
 use serde::Deserialize;
+use tokio::sync::mpsc;
 use tokio_retry::RetryIf;
 use tokio_retry::strategy::ExponentialBackoff;
 use url::Url;
 
+use super::alert::Closed;
 use super::breaker::Pulse;
 use super::dispatch::Ended;
 use super::retry::{Verdict, asked, judge};
-use super::send::{Class, Courier, Parcel, Reply};
+use super::send::{Class, Courier, Parcel, Reply, Tls, details};
 use super::sign::{Headers, sign};
 use crate::clock::{Clock, Steady, Timestamp};
-use crate::config::{Client, Config};
+use crate::config::{self, Client, Config};
 use crate::observability::metrics::Metrics;
 use crate::store::{self, Attempt, Delivery, Next, Outbox, StoreError};
 use crate::task::webhook_id;
@@ -36,6 +38,7 @@ pub(super) struct Attempting {
     pub(super) courier: Arc<dyn Courier>,
     pub(super) clock: Arc<dyn Clock>,
     pub(super) metrics: Arc<Metrics>,
+    pub(super) closed: mpsc::Sender<Closed>,
     pub(super) jitter: Arc<dyn Fn() -> f64 + Send + Sync>,
     pub(super) complaints: Complaints,
 }
@@ -66,7 +69,7 @@ impl Attempting {
             Err(problem) => return self.postpone(delivery, &problem, now).await,
         };
         let started = self.clock.steady();
-        let reply = self.send(delivery, client, headers, config.delivery.timeout).await;
+        let reply = self.send(delivery, client, headers, &config.delivery).await;
         let duration = self.clock.steady().since(started);
         let ended_at = self.clock.wall();
 
@@ -74,7 +77,8 @@ impl Attempting {
         let heard = reply.heard(broken.as_deref());
         let delays = &config.delivery.retry_delays;
         let verdict = judge(delivery.round, heard, delays, ended_at, (self.jitter)());
-        let pulse = match asked(heard, ended_at) {
+        let asked = asked(heard, ended_at);
+        let pulse = match asked {
             Some(wait) => Pulse::Throttled(wait),
             None => pulse(&reply),
         };
@@ -85,8 +89,9 @@ impl Attempting {
             duration,
             status: reply.status,
             error: error(&verdict),
-            reply_excerpt: reply.excerpt,
             verdict: verdict.name().to_owned(),
+            details: details(&reply, verdict.why(asked.is_some())),
+            reply_excerpt: reply.excerpt,
         };
         (pulse, self.record(delivery, attempt, &verdict, ended_at).await)
     }
@@ -96,7 +101,7 @@ impl Attempting {
         delivery: &Delivery,
         client: &Client,
         headers: Headers,
-        timeout: Duration,
+        settings: &config::Delivery,
     ) -> Reply {
         let Ok(url) = Url::parse(&delivery.callback_url) else {
             return Reply::broken(Class::RefusedAddress, "the stored callback is not a URL");
@@ -105,8 +110,9 @@ impl Attempting {
             url,
             allow: client.callback_allow.clone(),
             headers,
+            tls: Tls::of(client, settings),
             body: Bytes::from(delivery.body.clone()),
-            timeout,
+            timeout: settings.timeout,
         };
         // A panic over one odd reply must not take the other deliveries along.
         let sent = AssertUnwindSafe(self.courier.send(parcel)).catch_unwind().await;
@@ -151,6 +157,10 @@ impl Attempting {
                     closed,
                     "a receiver wants nothing more (410): its deliveries and watches are ended"
                 );
+                if let Ok(url) = Url::parse(url) {
+                    // Nobody alerts, or too many at once: the line above has said it.
+                    let _ = self.closed.try_send((delivery.client.clone(), url));
+                }
             }
         }
         ended
@@ -207,7 +217,7 @@ fn signed<'a>(
         .find(|client| client.name == *name)
         .ok_or_else(|| format!("client `{name}` is not configured: add it and reload"))?;
     let id = webhook_id(&delivery.registration_id);
-    let headers = sign(&id, now, &delivery.body, &client.signing_secrets, None)
+    let headers = sign(&id, now, &delivery.body, &client.signing_secrets, &client.signing_keys)
         .map_err(|error| format!("client `{name}` has {error}"))?;
     Ok((client, headers))
 }

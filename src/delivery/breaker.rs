@@ -131,6 +131,12 @@ impl Breaker {
         self.proven
     }
 
+    /// Failures since the last sign of life.
+    #[must_use]
+    pub fn failures_in_a_row(&self) -> u32 {
+        self.failures_in_a_row
+    }
+
     /// Whether it lets nothing but probes through.
     #[must_use]
     pub fn is_held(&self) -> bool {
@@ -179,7 +185,7 @@ impl Breaker {
     fn failing(&mut self, cool_down: CoolDown, now: Steady) {
         self.proven = false;
         self.failures_in_a_row += 1;
-        self.latest = (self.latest << 1) | 1;
+        self.latest = (self.latest << 1).wrapping_add(1);
         self.window = (self.window / 2).max(1);
         let failing_for = now.since(*self.failing_since.get_or_insert(now));
         match self.state {

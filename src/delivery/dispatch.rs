@@ -15,6 +15,7 @@ use std::time::Duration;
 use self::origin::{Origin, Place};
 use self::queues::{StoreHold, Turns, replace};
 use super::breaker::{CoolDown, Pulse, Room};
+use super::health::OriginStatus;
 use crate::clock::{Steady, Timestamp};
 use crate::store::Delivery;
 
@@ -218,6 +219,11 @@ impl Dispatch {
             (true, false) => Some(Turned::Back),
             _ => None,
         };
+        match turned {
+            Some(Turned::Held) => origin.held_since = Some(now.wall),
+            Some(Turned::Back) => origin.held_since = None,
+            None => {}
+        }
         match ended {
             Ended::DueAgain(at) => origin.wake_at(at, false),
             Ended::Changed => origin.due_now(),
@@ -227,6 +233,13 @@ impl Dispatch {
         self.unproven -= usize::from(unproven);
         self.place(name, now);
         turned
+    }
+
+    /// How every origin that is remembered is doing, by name.
+    #[must_use]
+    pub fn origins(&self, now: Now) -> Vec<OriginStatus> {
+        let limit = self.limits.per_origin;
+        self.origins.iter().map(|(name, origin)| origin.status(name, limit, now)).collect()
     }
 
     // ---- what to do ----

@@ -55,6 +55,18 @@ impl Verdict {
             Self::Gone => "gone",
         }
     }
+
+    /// The stable word for why, `asked` being whether the receiver named the wait.
+    #[must_use]
+    pub fn why(&self, asked: bool) -> &'static str {
+        match self {
+            Self::Delivered => "accepted",
+            Self::RetryAt { .. } if asked => "retry_after",
+            Self::RetryAt { .. } => "schedule",
+            Self::GaveUp { .. } => "schedule_used_up",
+            Self::Gone => "gone",
+        }
+    }
 }
 
 /// Judges the attempt number `round` (0 for the first) of a delivery. `jitter` is in [-1, 1].
@@ -252,6 +264,16 @@ mod tests {
             assert_eq!(asked(heard, NOW), None, "{text}");
         }
         assert_eq!(asked(status(503), NOW), None);
+    }
+
+    #[test]
+    fn every_verdict_says_why() {
+        let why = |round, heard, asked| judge(round, heard, &[SECOND], NOW, 0.0).why(asked);
+        assert_eq!(why(0, status(204), false), "accepted");
+        assert_eq!(why(0, status(500), false), "schedule");
+        assert_eq!(why(0, status(503), true), "retry_after");
+        assert_eq!(why(1, status(503), true), "schedule_used_up");
+        assert_eq!(why(0, status(410), false), "gone");
     }
 
     #[test]

@@ -2,7 +2,9 @@
 
 mod classify;
 pub mod http;
+mod pool;
 pub mod resolve;
+mod timing;
 
 use std::time::Duration;
 
@@ -12,7 +14,8 @@ use url::Url;
 
 use super::retry::Heard;
 use super::sign::Headers;
-use crate::config::CallbackAllow;
+use crate::config::{CaFile, CallbackAllow, Client, Delivery, TlsIdentity};
+use crate::store::AttemptDetails;
 
 /// How much of a reply's body is kept for the attempt log, in bytes.
 pub const EXCERPT_BYTES_MAX: usize = 1024;
@@ -31,12 +34,32 @@ pub struct Parcel {
     pub url: Url,
     /// What the client may call beyond public https.
     pub allow: Vec<CallbackAllow>,
+    /// Whom we trust, and who we are.
+    pub tls: Tls,
     /// The signature.
     pub headers: Headers,
     /// The body.
     pub body: Bytes,
     /// How long everything together may take: name, connection, request, reply and its body.
     pub timeout: Duration,
+}
+
+/// Whom we trust besides the system's authorities, and who we are to a receiver that asks.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Tls {
+    /// More authorities.
+    pub extra_ca: Vec<CaFile>,
+    /// The client certificate (mTLS).
+    pub identity: Option<TlsIdentity>,
+}
+
+impl Tls {
+    /// As configured for this client.
+    #[must_use]
+    pub fn of(client: &Client, delivery: &Delivery) -> Self {
+        let extra_ca = delivery.extra_ca_files.clone();
+        Self { extra_ca, identity: client.tls_identity.clone() }
+    }
 }
 
 /// What came back.
@@ -50,6 +73,10 @@ pub struct Reply {
     pub retry_after: Option<String>,
     /// The beginning of the body, control characters escaped.
     pub excerpt: Option<String>,
+    /// How long it took to get a new connection: name, TCP and TLS. `None` where one was open.
+    pub connect: Option<Duration>,
+    /// How long after the start the reply's head was there.
+    pub first_byte: Option<Duration>,
 }
 
 impl Reply {
@@ -64,6 +91,21 @@ impl Reply {
     #[must_use]
     pub fn heard<'a>(&'a self, broken: Option<&'a str>) -> Heard<'a> {
         Heard { status: self.status, retry_after: self.retry_after.as_deref(), broken }
+    }
+}
+
+/// What the attempt log keeps of a reply besides its status, `reason` being the verdict's.
+pub(super) fn details(reply: &Reply, reason: &str) -> AttemptDetails {
+    let error_class = match (&reply.broken, reply.status) {
+        (Some(broken), _) => Some(broken.class.name()),
+        (None, Some(200..=299)) => None,
+        (None, _) => Some("status"),
+    };
+    AttemptDetails {
+        connect: reply.connect,
+        first_byte: reply.first_byte,
+        error_class: error_class.map(str::to_owned),
+        reason: Some(reason.to_owned()),
     }
 }
 

@@ -5,12 +5,11 @@
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
-use ed25519_dalek::{Signer, SigningKey};
 use hmac::{Hmac, KeyInit, Mac};
 use sha2::Sha256;
 
 use crate::clock::Timestamp;
-use crate::config::SigningSecret;
+use crate::config::{SigningKey, SigningSecret};
 
 /// The header that names the message, the same on every attempt.
 pub const ID: &str = "webhook-id";
@@ -38,16 +37,15 @@ pub enum Unsignable {
     NoSecret,
 }
 
-/// Signs `body` with every secret, in the order given (newest first), and with `key` if there is
-/// one.
+/// Signs `body` with every secret, then with every key, each in the order given (newest first).
 pub fn sign(
     id: &str,
     now: Timestamp,
     body: &[u8],
     secrets: &[SigningSecret],
-    key: Option<&SigningKey>,
+    keys: &[SigningKey],
 ) -> Result<Headers, Unsignable> {
-    if secrets.is_empty() && key.is_none() {
+    if secrets.is_empty() && keys.is_empty() {
         return Err(Unsignable::NoSecret);
     }
     let timestamp = now.unix_seconds().to_string();
@@ -55,8 +53,7 @@ pub fn sign(
     content.extend_from_slice(body);
     let symmetric =
         secrets.iter().map(|secret| format!("v1,{}", STANDARD.encode(hmac(secret, &content))));
-    let asymmetric =
-        key.map(|key| format!("v1a,{}", STANDARD.encode(key.sign(&content).to_bytes())));
+    let asymmetric = keys.iter().map(|key| format!("v1a,{}", STANDARD.encode(key.sign(&content))));
     let signature = symmetric.chain(asymmetric).collect::<Vec<_>>().join(" ");
     Ok(Headers { id: id.to_owned(), timestamp, signature })
 }
@@ -70,7 +67,6 @@ fn hmac(secret: &SigningSecret, content: &[u8]) -> [u8; 32] {
 
 #[cfg(test)]
 mod tests {
-    use ed25519_dalek::{Signature, Verifier};
     use proptest::prelude::*;
     use reqwest::header::HeaderMap;
     use standardwebhooks::Webhook;
@@ -103,7 +99,7 @@ mod tests {
             Timestamp(1_614_265_330_999),
             br#"{"test": 2432232314}"#,
             &[secret("MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw")],
-            None,
+            &[],
         )
         .unwrap();
         assert_eq!(headers.timestamp, "1614265330");
@@ -115,29 +111,49 @@ mod tests {
         let (new, old) = (vec![1; 32], vec![2; 32]);
         let now = SystemClock::new().wall();
         let both = [SigningSecret::new(new.clone()), SigningSecret::new(old.clone())];
-        let headers = sign("msg_1", now, b"{}", &both, None).unwrap();
+        let headers = sign("msg_1", now, b"{}", &both, &[]).unwrap();
         assert!(verifies(&new, &headers, b"{}") && verifies(&old, &headers, b"{}"));
         assert!(!verifies(&[3; 32], &headers, b"{}"));
-        let newest_alone = sign("msg_1", now, b"{}", &both[..1], None).unwrap();
+        let newest_alone = sign("msg_1", now, b"{}", &both[..1], &[]).unwrap();
         assert_eq!(headers.signature.split(' ').count(), 2);
         assert_eq!(headers.signature.split(' ').next(), Some(newest_alone.signature.as_str()));
     }
 
+    /// Whether our own verifier, which is held against the reference by its own tests, accepts.
+    fn fits(key: &SigningKey, headers: &Headers, body: &[u8]) -> bool {
+        let keys = [crate::receiver::verify::Key::parse(&key.public()).unwrap()];
+        let given = crate::receiver::verify::Headers {
+            id: Some(&headers.id),
+            timestamp: Some(&headers.timestamp),
+            signature: Some(&headers.signature),
+        };
+        let now = headers.timestamp.parse().unwrap();
+        crate::receiver::verify::verify(&keys, given, body, now).is_ok()
+    }
+
     #[test]
-    fn a_key_adds_an_ed25519_signature_after_the_others() {
-        let key = SigningKey::from_bytes(&[7; 32]);
+    fn every_key_adds_an_ed25519_signature_after_the_others_the_newest_first() {
+        let [new, old, other] = [7, 8, 9].map(|seed| SigningKey::from_seed(&[seed; 32]));
         let secrets = [SigningSecret::new(vec![1; 32])];
-        let headers = sign("msg_1", Timestamp(5_000), b"body", &secrets, Some(&key)).unwrap();
-        let encoded = headers.signature.split(' ').nth(1).unwrap().strip_prefix("v1a,").unwrap();
-        let signature = Signature::from_slice(&STANDARD.decode(encoded).unwrap()).unwrap();
-        key.verifying_key().verify(b"msg_1.5.body", &signature).unwrap();
-        let alone = sign("msg_1", Timestamp(5_000), b"body", &[], Some(&key)).unwrap();
-        assert_eq!(alone.signature, format!("v1a,{encoded}"));
+        let keys = [new.clone(), old.clone()];
+        let headers = sign("msg_1", Timestamp(5_000), b"body", &secrets, &keys).unwrap();
+        let kinds: Vec<&str> =
+            headers.signature.split(' ').map(|one| one.split(',').next().unwrap()).collect();
+        assert_eq!(kinds, ["v1", "v1a", "v1a"]);
+        assert!(fits(&new, &headers, b"body") && fits(&old, &headers, b"body"));
+        assert!(!fits(&other, &headers, b"body"));
+        for bit in 0..4 * 7 {
+            let mut flipped = b"body".to_vec();
+            flipped[bit / 7] ^= 1 << (bit % 7);
+            assert!(!fits(&new, &headers, &flipped), "bit {bit}");
+        }
+        let newest = sign("msg_1", Timestamp(5_000), b"body", &[], &keys[..1]).unwrap();
+        assert_eq!(headers.signature.split(' ').nth(1), Some(newest.signature.as_str()));
     }
 
     #[test]
     fn nothing_goes_out_unsigned() {
-        assert_eq!(sign("msg_1", Timestamp(0), b"", &[], None), Err(Unsignable::NoSecret));
+        assert_eq!(sign("msg_1", Timestamp(0), b"", &[], &[]), Err(Unsignable::NoSecret));
     }
 
     proptest! {
@@ -150,7 +166,7 @@ mod tests {
         ) {
             let now = SystemClock::new().wall();
             let secrets = [SigningSecret::new(secret.clone())];
-            let headers = sign(&id, now, body.as_bytes(), &secrets, None).unwrap();
+            let headers = sign(&id, now, body.as_bytes(), &secrets, &[]).unwrap();
             prop_assert!(verifies(&secret, &headers, body.as_bytes()));
 
             // Seven bits a byte, so that the text stays ASCII and the verifier gets to compare.

@@ -11,7 +11,9 @@ mod hints;
 mod inspect;
 mod lanes;
 mod members;
+mod notices;
 mod outbox;
+mod redelivery;
 mod register;
 mod rows;
 mod schema;
@@ -36,8 +38,9 @@ use self::hints::Hints;
 use self::session::{Sessions, on_session};
 use super::fleet::{Claimed, Fleet, Holding, Member, MemberId, Roster};
 use super::{
-    Attempt, Change, Checkpoint, Delivery, Ending, Filter, Hint, Lanes, Lease, NewRegistration,
-    Next, Outbox, Registered, Registry, Result, Store, StoreError, TakenLane,
+    Attempt, Change, Checkpoint, Delivery, Ending, Filter, Hint, Lanes, Lease, NewRedelivery,
+    NewRegistration, Next, Notice, Old, Outbox, Redelivery, RedeliveryStep, Registered, Registry,
+    Result, Store, StoreError, TakenLane,
 };
 use crate::clock::Timestamp;
 use crate::outcome::Outcome;
@@ -134,6 +137,18 @@ impl Store for Postgres {
         on_session!(self.sessions, |db| upkeep::prune(&db, ended_before, limit))
     }
 
+    async fn forget(&self, what: Old, before: Timestamp, limit: u32) -> Result<u32> {
+        on_session!(self.sessions, |db| upkeep::forget(&db, what, before, limit))
+    }
+
+    async fn notices(&self) -> Result<Vec<Notice>> {
+        on_session!(self.sessions, |db| notices::all(&db))
+    }
+
+    async fn keep_notice(&self, notice: &Notice) -> Result<()> {
+        on_session!(self.sessions, |db| notices::keep(&db, notice))
+    }
+
     fn hints(&self) -> broadcast::Receiver<Hint> {
         self.hints.subscribe()
     }
@@ -190,6 +205,19 @@ impl Registry for Postgres {
 
     async fn counts(&self) -> Result<Vec<(State, u64)>> {
         on_session!(self.sessions, |db| inspect::counts(&db))
+    }
+
+    async fn begin_redelivery(&self, new: NewRedelivery) -> Result<Redelivery> {
+        let begun = on_session!(self.sessions, |db| redelivery::begin(&db, &new))?;
+        begun.ok_or_else(|| StoreError::Corrupt(format!("{} vanished", new.id)))
+    }
+
+    async fn redelivery(&self, id: &str) -> Result<Option<Redelivery>> {
+        on_session!(self.sessions, |db| redelivery::find(&db, id))
+    }
+
+    async fn cancel_redelivery(&self, id: &str, now: Timestamp) -> Result<Option<Redelivery>> {
+        on_session!(self.sessions, |db| redelivery::cancel(&db, id, now))
     }
 }
 
@@ -281,6 +309,13 @@ impl Outbox for Postgres {
                 return Ok(closed);
             }
         }
+    }
+
+    async fn step_redelivery(&self, limit: u32, now: Timestamp) -> Result<Option<RedeliveryStep>> {
+        let mut hints = Vec::new();
+        let step = on_session!(self.sessions, |db| redelivery::step(&db, limit, now, &mut hints))?;
+        self.hints.tell(hints);
+        Ok(step)
     }
 }
 

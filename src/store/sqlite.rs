@@ -3,8 +3,10 @@
 mod inspect;
 mod lanes;
 mod lock;
+mod notices;
 mod outbox;
 mod readers;
+mod redelivery;
 mod register;
 mod rows;
 mod schema;
@@ -26,8 +28,9 @@ use self::lock::FileLock;
 use self::readers::Readers;
 use self::writer::Writer;
 use super::{
-    Attempt, Change, Checkpoint, Delivery, Ending, Filter, Hint, Lanes, Lease, NewRegistration,
-    Next, Outbox, Registered, Registry, Result, Store, StoreError, TakenLane,
+    Attempt, Change, Checkpoint, Delivery, Ending, Filter, Hint, Lanes, Lease, NewRedelivery,
+    NewRegistration, Next, Notice, Old, Outbox, Redelivery, RedeliveryStep, Registered, Registry,
+    Result, Store, StoreError, TakenLane,
 };
 use crate::clock::{Clock, Timestamp};
 use crate::outcome::Outcome;
@@ -169,6 +172,19 @@ impl Store for Sqlite {
         self.writer.write(move |db, _| upkeep::prune(db, ended_before, limit)).await
     }
 
+    async fn forget(&self, what: Old, before: Timestamp, limit: u32) -> Result<u32> {
+        self.writer.write(move |db, _| upkeep::forget(db, what, before, limit)).await
+    }
+
+    async fn notices(&self) -> Result<Vec<Notice>> {
+        self.readers.read(notices::all).await
+    }
+
+    async fn keep_notice(&self, notice: &Notice) -> Result<()> {
+        let notice = notice.clone();
+        self.writer.write(move |db, _| notices::keep(db, &notice)).await
+    }
+
     fn hints(&self) -> broadcast::Receiver<Hint> {
         self.hints.subscribe()
     }
@@ -222,6 +238,28 @@ impl Registry for Sqlite {
 
     async fn counts(&self) -> Result<Vec<(State, u64)>> {
         self.readers.read(inspect::counts).await
+    }
+
+    async fn begin_redelivery(&self, new: NewRedelivery) -> Result<Redelivery> {
+        let filter = new.filter.clone();
+        let matched = self.readers.read(move |db| redelivery::count(db, &filter)).await?;
+        self.writer
+            .write(move |db, _| {
+                redelivery::begin(db, &new, matched)?;
+                redelivery::find(db, &new.id)?
+                    .ok_or_else(|| StoreError::Corrupt(format!("{} vanished", new.id)))
+            })
+            .await
+    }
+
+    async fn redelivery(&self, id: &str) -> Result<Option<Redelivery>> {
+        let id = id.to_owned();
+        self.readers.read(move |db| redelivery::find(db, &id)).await
+    }
+
+    async fn cancel_redelivery(&self, id: &str, now: Timestamp) -> Result<Option<Redelivery>> {
+        let id = id.to_owned();
+        self.writer.write(move |db, _| redelivery::cancel(db, &id, now)).await
     }
 }
 
@@ -295,5 +333,9 @@ impl Outbox for Sqlite {
         self.writer
             .write(move |db, hints| outbox::close_callback(db, &client, &url, now, hints))
             .await
+    }
+
+    async fn step_redelivery(&self, limit: u32, now: Timestamp) -> Result<Option<RedeliveryStep>> {
+        self.writer.write(move |db, hints| redelivery::step(db, limit, now, hints)).await
     }
 }

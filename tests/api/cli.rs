@@ -69,6 +69,12 @@ async fn a_registration_lives_its_life_on_the_command_line() {
     assert!(attempts.contains("500") && attempts.contains("retry"), "{attempts}");
     let sent = run(&url, ATS, &["redeliver", &id, "--json"]).await;
     assert_eq!(json_of(&sent)["state"], "delivering");
+    let many = run(&url, ATS, &["redeliver", "--state", "undeliverable", "--json"]).await;
+    let redelivery = json_of(&many)["id"].as_str().unwrap().to_owned();
+    let shown = out(&run(&url, ATS, &["redelivery", &redelivery]).await);
+    assert!(shown.contains("running, 0 of 0"), "{shown}");
+    let stopped = out(&run(&url, ATS, &["redelivery", &redelivery, "--cancel"]).await);
+    assert!(stopped.contains("cancelled"), "{stopped}");
     let cancelled = run(&url, ATS, &["cancel", &id, "--json"]).await;
     assert_eq!(json_of(&cancelled)["state"], "cancelled");
     let accounts = out(&run(&url, OPERATOR, &["accounts"]).await);
@@ -130,6 +136,8 @@ async fn wrong_usage_is_2_and_an_absent_daemon_1() {
         ("http://127.0.0.1:1", "", ["list"].as_slice()),
         ("ftp://x", ATS, &["list"]),
         ("http://127.0.0.1:1", ATS, &["show"]),
+        ("http://127.0.0.1:1", ATS, &["redeliver"]),
+        ("http://127.0.0.1:1", ATS, &["redeliver", "reg_1", "--state", "undeliverable"]),
         ("http://127.0.0.1:1", ATS, &["register", "1", "2", "--callback", "x", "--metadata", "{"]),
     ] {
         let wrong = run(url, token, args).await;

@@ -19,7 +19,7 @@ use outcomed::config::{
 use outcomed::observability::Metrics;
 use outcomed::outcome::{Ids, Outcome};
 use outcomed::polling::board::Board;
-use outcomed::store::{Attempt, Ending, Next, Outbox, Progress, Store};
+use outcomed::store::{Attempt, AttemptDetails, Ending, Next, Outbox, Progress, Store};
 use outcomed::task::{Kind, LaneName};
 use reqwest::Method;
 use serde_json::{Value, json};
@@ -105,6 +105,7 @@ impl Api {
             config: configured,
             clock: Arc::new(SystemClock::new()),
             board: board.clone(),
+            health: outcomed::delivery::health::desk().0,
             metrics: Arc::new(Metrics::default()),
             judge_callback: Arc::new(judge),
             pinger: Arc::new(TestPinger),
@@ -211,6 +212,12 @@ pub(crate) fn attempt(number: u32, status: u16) -> Attempt {
         error: (status != 200).then(|| format!("the receiver answered {status}")),
         reply_excerpt: Some("hello".into()),
         verdict: if status == 200 { "delivered" } else { "retry" }.into(),
+        details: AttemptDetails {
+            connect: None,
+            first_byte: Some(Duration::from_millis(61)),
+            error_class: (status != 200).then(|| "status".into()),
+            reason: Some("schedule".into()),
+        },
     }
 }
 
@@ -269,6 +276,9 @@ fn client(name: &str, role: Role, token: &str) -> Client {
         token_sha256: Sha256::digest(token).into(),
         signing_secrets: secrets,
         callback_allow: Vec::new(),
+        signing_keys: Vec::new(),
+        tls_identity: None,
+        alert_url: None,
     }
 }
 
@@ -300,8 +310,13 @@ pub(crate) fn config() -> Config {
             timeout: Duration::from_secs(15),
             retry_delays: vec![Duration::from_secs(5)],
             concurrency_per_host: 16,
+            extra_ca_files: Vec::new(),
         },
-        retention: Retention { delivered: Duration::from_secs(30 * 24 * 3600) },
+        retention: Retention {
+            delivered: Duration::from_secs(30 * 24 * 3600),
+            undeliverable: Duration::from_secs(90 * 24 * 3600),
+            attempts: Duration::from_secs(30 * 24 * 3600),
+        },
         log: Log { level: "info".into(), format: LogFormat::Auto },
     }
 }

@@ -1,20 +1,21 @@
 //! A store in memory, for the API's tests: what the conformance suite asks of `Registry`, and as
 //! much of the rest as it takes to settle a task and to attempt a delivery.
 
-use std::collections::BTreeMap;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use async_trait::async_trait;
 use outcomed::clock::Timestamp;
-use outcomed::outcome::{Observed, Outcome, Report};
+use outcomed::outcome::Outcome;
 use outcomed::store::{
-    Attempt, Change, Checkpoint, Delivery, Ending, Filter, Hint, Lanes, Lease, NewRegistration,
-    Next, Outbox, Registered, Registry, Result, Store, StoreError, TakenLane, Watch,
+    Attempt, Change, Checkpoint, Delivery, Ending, Filter, Hint, Lanes, Lease, NewRedelivery,
+    NewRegistration, Next, Notice, Old, Outbox, Redelivery, RedeliveryState, RedeliveryStep,
+    Registered, Registry, Result, Store, StoreError, TakenLane, Watch,
 };
-use outcomed::task::{Callback, DeliveryState, LaneName, Registration, State, TaskId, TaskRef};
-use serde_json::value::RawValue;
+use outcomed::task::{DeliveryState, LaneName, Registration, State, TaskId, TaskRef};
 use tokio::sync::broadcast;
+
+use crate::rows::Rows;
 
 pub(crate) struct MemoryStore {
     rows: Mutex<Rows>,
@@ -25,16 +26,6 @@ pub(crate) struct MemoryStore {
     pub(crate) hung: AtomicBool,
     /// Hints are lost.
     pub(crate) silent: AtomicBool,
-}
-
-#[derive(Default)]
-struct Rows {
-    registrations: BTreeMap<String, Registration>,
-    attempts: BTreeMap<String, Vec<Attempt>>,
-    /// Registration ids in the order in which their outcomes were stored.
-    order: Vec<String>,
-    tasks: Vec<TaskRef>,
-    pings: u32,
 }
 
 impl MemoryStore {
@@ -77,70 +68,22 @@ impl MemoryStore {
     }
 }
 
-impl Rows {
-    fn register(&mut self, new: NewRegistration) -> Registered {
-        let same = self.registrations.values().find(|row| {
-            row.client == new.client
-                && row.task == new.task
-                && row.callback.url == new.callback_url
-                && row.state != State::Cancelled
-        });
-        if let Some(existing) = same {
-            return Registered::Existing(existing.clone());
-        }
-        let known = self.registrations.values().find(|row| row.task == new.task);
-        let known = known.and_then(|row| row.outcome.clone());
-        let registration = Registration {
-            id: new.id.clone(),
-            client: new.client,
-            task: new.task.clone(),
-            callback: Callback { url: new.callback_url },
-            metadata: RawValue::from_string(new.metadata).unwrap(),
-            state: if known.is_some() { State::Delivering } else { State::Watching },
-            created_at: new.created_at,
-            give_up_at: new.give_up_at,
-            delivery: DeliveryState {
-                next_attempt_at: known.as_ref().map(|_| new.created_at),
-                ..DeliveryState::default()
-            },
-            outcome: known,
-        };
-        if registration.outcome.is_some() {
-            self.order.push(new.id.clone());
-        } else if !self.tasks.contains(&new.task) {
-            self.tasks.push(new.task);
-        }
-        self.registrations.insert(new.id, registration.clone());
-        Registered::New(registration)
-    }
-
-    fn settle(&mut self, task: &TaskRef, ending: &Ending, outcome: &Outcome) -> Vec<String> {
-        let mut told = Vec::new();
-        for row in self.registrations.values_mut() {
-            if row.task != *task || row.state != State::Watching {
-                continue;
-            }
-            let observed = Observed {
-                registered_at: row.created_at,
-                last_pending_at: ending.progress.last_pending_at,
-                settled_at: ending.at,
-                polls: ending.progress.polls,
-                log_id: ending.log_id.clone(),
-            };
-            row.outcome = Some(Report::new(task.clone(), outcome.clone(), observed));
-            row.state = State::Delivering;
-            row.delivery.next_attempt_at = Some(ending.at);
-            self.order.push(row.id.clone());
-            told.push(row.id.clone());
-        }
-        told
-    }
-}
-
 #[async_trait]
 impl Store for MemoryStore {
     async fn ping(&self, _now: Timestamp) -> Result<()> {
         self.with(|rows| rows.pings += 1).await
+    }
+
+    async fn forget(&self, _what: Old, _before: Timestamp, _limit: u32) -> Result<u32> {
+        unreachable!("the API forgets nothing")
+    }
+
+    async fn notices(&self) -> Result<Vec<Notice>> {
+        unreachable!("the API alerts nobody")
+    }
+
+    async fn keep_notice(&self, _notice: &Notice) -> Result<()> {
+        unreachable!("the API alerts nobody")
     }
 
     async fn prune(&self, _ended_before: Timestamp, _limit: u32) -> Result<u32> {
@@ -235,6 +178,45 @@ impl Registry for MemoryStore {
 
     async fn counts(&self) -> Result<Vec<(State, u64)>> {
         unreachable!("the API counts nothing")
+    }
+
+    async fn begin_redelivery(&self, new: NewRedelivery) -> Result<Redelivery> {
+        self.with(|rows| {
+            let filter = &new.filter;
+            let fits = |row: &&Registration| {
+                row.state == filter.state
+                    && filter.client.as_ref().is_none_or(|it| *it == row.client)
+            };
+            let begun = Redelivery {
+                matched: rows.registrations.values().filter(fits).count() as u64,
+                id: new.id.clone(),
+                owner: new.owner,
+                filter: new.filter,
+                state: RedeliveryState::Running,
+                created_at: new.created_at,
+                finished_at: None,
+                done: 0,
+            };
+            rows.redeliveries.insert(new.id, begun.clone());
+            begun
+        })
+        .await
+    }
+
+    async fn redelivery(&self, id: &str) -> Result<Option<Redelivery>> {
+        self.with(|rows| rows.redeliveries.get(id).cloned()).await
+    }
+
+    async fn cancel_redelivery(&self, id: &str, now: Timestamp) -> Result<Option<Redelivery>> {
+        self.with(|rows| {
+            let row = rows.redeliveries.get_mut(id)?;
+            if row.state == RedeliveryState::Running {
+                row.state = RedeliveryState::Cancelled;
+                row.finished_at = Some(now);
+            }
+            Some(row.clone())
+        })
+        .await
     }
 }
 
@@ -341,6 +323,10 @@ impl Outbox for MemoryStore {
     }
 
     async fn postpone(&self, _: &Delivery, _until: Timestamp, _error: &str) -> Result<()> {
+        unreachable!("the API delivers nothing")
+    }
+
+    async fn step_redelivery(&self, _: u32, _: Timestamp) -> Result<Option<RedeliveryStep>> {
         unreachable!("the API delivers nothing")
     }
 

@@ -82,6 +82,7 @@ async fn attempts_read_as_the_contract_says() {
         json!({"items": [{
             "number": 1, "at": "2026-11-22T10:00:00.123Z", "duration_ms": 87, "status": 500,
             "error": "the receiver answered 500", "reply_excerpt": "hello", "verdict": "retry",
+            "connect_ms": null, "first_byte_ms": 61, "error_class": "status", "reason": "schedule",
         }]})
     );
     let registration = api.get(&format!("/v1/registrations/{id}"), ATS).await.json();

@@ -126,6 +126,52 @@ fn mistakes_in_clients_are_told_for_each_of_them() {
 }
 
 #[test]
+fn keys_certificates_and_alert_urls_are_checked_where_they_are_read() {
+    let pair = || rcgen::KeyPair::generate().unwrap();
+    let (own, other) = (pair(), pair());
+    let certificate = rcgen::CertificateParams::new(vec!["outcomed".to_owned()]).unwrap();
+    let certificate = certificate.self_signed(&own).unwrap().pem();
+    let identity = |certificate: &str, key: &str| {
+        format!("tls_certificate = '''{certificate}'''\ntls_key = '''{key}'''")
+    };
+    for (added, expected) in [
+        (
+            "signing_keys = [\"whsec_AAAA\"]".to_owned(),
+            "signing_keys[0]` does not begin with whsk_",
+        ),
+        ("signing_keys = [\"whsk_AAAA\"]".to_owned(), "signing_keys[0]` must be 32 or 64 bytes"),
+        ("tls_key = \"x\"".to_owned(), "`clients[0].tls_key` needs `clients[0].tls_certificate`"),
+        (identity("none", &own.serialize_pem()), "tls_certificate` holds no PEM certificate"),
+        (identity(&certificate, "none"), "tls_key` holds no PEM private key"),
+        (identity(&certificate, &other.serialize_pem()), "tls_key` is not the key of"),
+        ("alert_url = \"hooks\"".to_owned(), "alert_url` is not a URL"),
+        ("alert_url = \"ftp://a/\"".to_owned(), "alert_url` must be an https URL"),
+    ] {
+        let found = complaint(&format!("{CLIENT}{added}\n"));
+        assert!(found.contains(expected), "{found}");
+        assert!(!found.contains("PRIVATE KEY"), "{found}");
+    }
+    let place = Place::with(&format!("{CLIENT}{}\n", identity(&certificate, &own.serialize_pem())));
+    assert!(place.load(&[]).unwrap().config.clients[0].tls_identity.is_some());
+}
+
+#[test]
+fn files_of_authorities_are_read_at_once_and_a_bad_one_is_named() {
+    let place = Place::with("");
+    let empty = place.write("empty.pem", "nothing\n").display().to_string();
+    for (file, expected) in [
+        ("ca.pem", "is not a full path"),
+        ("/nonexistent/ca.pem", "cannot be read"),
+        ("/dev/zero", "not a regular file"),
+        (empty.as_str(), "which holds no certificate"),
+    ] {
+        let found = complaint(&format!("[delivery]\nextra_ca_files = [\"{file}\"]\n"));
+        assert!(found.starts_with("2:19: `delivery.extra_ca_files[0]`"), "{found}");
+        assert!(found.contains(expected), "{found}");
+    }
+}
+
+#[test]
 fn broken_toml_is_told_with_its_line() {
     let all = complaints("[http]\nlisten = \"127.0.0.1:1\nopen_metrics = true\n[log\n");
     assert!(all[0].starts_with("2:") && all[0].contains("not valid TOML"), "{all:#?}");

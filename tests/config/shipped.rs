@@ -41,7 +41,10 @@ fn the_shipped_file_shows_the_built_in_defaults() {
         "delivery.timeout",
         "delivery.retry_delays",
         "delivery.concurrency_per_host",
+        "delivery.extra_ca_files",
         "retention.delivered",
+        "retention.undeliverable",
+        "retention.attempts",
         "log.level",
         "log.format",
     ];
@@ -79,12 +82,17 @@ fn the_built_in_defaults_are_those_of_the_contract() {
     assert_eq!(delays, expected);
     assert_eq!(config.delivery.concurrency_per_host, 16);
     assert_eq!(seconds(config.retention.delivered), 30 * 24 * hour);
+    assert_eq!(seconds(config.retention.undeliverable), 90 * 24 * hour);
+    assert_eq!(seconds(config.retention.attempts), 30 * 24 * hour);
     assert_eq!((config.log.level.as_str(), config.accounts.len()), ("info", 0));
 }
 
 #[test]
 fn the_examples_in_the_shipped_file_work_once_uncommented() {
     let place = Place::with(&uncommented(&shipped()));
+    let pair = rcgen::KeyPair::generate().unwrap();
+    let certificate = rcgen::CertificateParams::new(vec!["outcomed".to_owned()]).unwrap();
+    let certificate = certificate.self_signed(&pair).unwrap().pem();
     for (name, secret) in [
         ("feishu-app-secret", "hush"),
         ("store-app-secret", "hush"),
@@ -92,6 +100,9 @@ fn the_examples_in_the_shipped_file_work_once_uncommented() {
         ("store-encrypt-key", "hush"),
         ("ats-token", "a-token-of-some-length"),
         ("ats-whsec", "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"),
+        ("ats-whsk", "whsk_nWGxne/9WmC6hEr0kuwsxERJxWl7MmkZcDusAxyuf2A="),
+        ("ats-tls-certificate", &certificate),
+        ("ats-tls-key", &pair.serialize_pem()),
     ] {
         place.write(name, secret);
     }
@@ -107,5 +118,7 @@ fn the_examples_in_the_shipped_file_work_once_uncommented() {
     };
     assert!(encrypt_key.is_some());
     assert_eq!(config.clients[0].signing_secrets.len(), 1);
+    assert_eq!(config.clients[0].signing_keys.len(), 1);
+    assert!(config.clients[0].tls_identity.is_some() && config.clients[0].alert_url.is_some());
     assert_eq!(config.clients[1].role, Role::Operator);
 }

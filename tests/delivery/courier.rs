@@ -6,7 +6,7 @@ use bytes::Bytes;
 use outcomed::clock::Timestamp;
 use outcomed::config::{CallbackAllow, SigningSecret};
 use outcomed::delivery::send::http::HttpCourier;
-use outcomed::delivery::send::{Class, Courier, Parcel, Reply};
+use outcomed::delivery::send::{Class, Courier, Parcel, Reply, Tls};
 use outcomed::delivery::sign::sign;
 use tokio::time::Instant;
 
@@ -21,7 +21,8 @@ pub(crate) fn parcel(url: &str, allowed: &[&str]) -> Parcel {
     Parcel {
         url: url.parse().unwrap(),
         allow: allow(allowed),
-        headers: sign("msg_1", Timestamp(1_000), b"{}", &secrets, None).unwrap(),
+        tls: Tls::default(),
+        headers: sign("msg_1", Timestamp(1_000), b"{}", &secrets, &[]).unwrap(),
         body: Bytes::from_static(b"{}"),
         timeout: Duration::from_secs(10),
     }

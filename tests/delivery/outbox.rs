@@ -5,7 +5,7 @@ use std::sync::{Mutex, MutexGuard};
 
 use async_trait::async_trait;
 use outcomed::clock::{Clock, SystemClock, Timestamp};
-use outcomed::store::{Attempt, Delivery, Hint, Next, Outbox, Result, StoreError};
+use outcomed::store::{Attempt, Delivery, Hint, Next, Outbox, RedeliveryStep, Result, StoreError};
 use tokio::sync::{Notify, broadcast};
 use url::Url;
 
@@ -162,6 +162,10 @@ impl Outbox for MemoryOutbox {
         row.postponed = Some(error.to_owned());
         self.changed.notify_waiters();
         Ok(())
+    }
+
+    async fn step_redelivery(&self, _: u32, _: Timestamp) -> Result<Option<RedeliveryStep>> {
+        Ok(None)
     }
 
     async fn close_callback(&self, client: &str, url: &str, _now: Timestamp) -> Result<u64> {

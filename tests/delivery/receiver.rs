@@ -55,6 +55,21 @@ impl Request {
     }
 }
 
+impl Request {
+    /// Whether this public key (`whpk_…`) accepts it.
+    pub(crate) fn verifies_asymmetric(&self, public: &str) -> bool {
+        use outcomed::receiver::verify::{Headers, Key, verify};
+        let header = |name: &str| self.headers.get(name).map(String::as_str);
+        let headers = Headers {
+            id: header("webhook-id"),
+            timestamp: header("webhook-timestamp"),
+            signature: header("webhook-signature").filter(|all| all.contains("v1a,")),
+        };
+        let now = self.headers["webhook-timestamp"].parse().unwrap();
+        verify(&[Key::parse(public).unwrap()], headers, &self.body, now).is_ok()
+    }
+}
+
 pub(crate) struct Receiver {
     pub(crate) address: SocketAddr,
     requests: mpsc::UnboundedReceiver<Request>,

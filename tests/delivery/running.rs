@@ -6,9 +6,10 @@ use std::time::Duration;
 use async_trait::async_trait;
 use outcomed::clock::SystemClock;
 use outcomed::config::{
-    Client, Config, Delivery, Http, Listen, Log, LogFormat, Polling, Retention, Role,
+    Client, Config, Delivery, Http, Listen, Log, LogFormat, Polling, Retention, Role, SigningKey,
     SigningSecret, StoreUrl,
 };
+use outcomed::delivery::health::{Health, OriginState, desk};
 use outcomed::delivery::send::http::HttpCourier;
 use outcomed::delivery::send::{Courier, Parcel, Reply};
 use outcomed::delivery::{Drained, Parts, ping, run};
@@ -33,6 +34,9 @@ fn client(keys: &[[u8; 32]]) -> Client {
         token_sha256: [0; 32],
         signing_secrets: keys.iter().map(|key| SigningSecret::new(key.to_vec())).collect(),
         callback_allow: allow(LOOPBACK),
+        signing_keys: Vec::new(),
+        tls_identity: None,
+        alert_url: None,
     }
 }
 
@@ -52,8 +56,13 @@ fn config(keys: &[[u8; 32]], retries: usize) -> Config {
             timeout: seconds(15),
             retry_delays: vec![QUICK; retries],
             concurrency_per_host: 16,
+            extra_ca_files: Vec::new(),
         },
-        retention: Retention { delivered: seconds(1) },
+        retention: Retention {
+            delivered: seconds(1),
+            undeliverable: seconds(1),
+            attempts: seconds(1),
+        },
         log: Log { level: "off".to_owned(), format: LogFormat::Text },
     }
 }
@@ -61,6 +70,7 @@ fn config(keys: &[[u8; 32]], retries: usize) -> Config {
 struct Engine {
     outbox: Arc<MemoryOutbox>,
     config: watch::Sender<Arc<Config>>,
+    health: Health,
     shutdown: CancellationToken,
     running: JoinHandle<Drained>,
 }
@@ -73,6 +83,7 @@ impl Engine {
     fn with_courier(config: Config, drain: Duration, courier: Arc<dyn Courier>) -> Self {
         let outbox = Arc::new(MemoryOutbox::new());
         let (sender, receiver) = watch::channel(Arc::new(config));
+        let (health, questions) = desk();
         let parts = Parts {
             outbox: outbox.clone(),
             hints: outbox.hints.subscribe(),
@@ -80,11 +91,13 @@ impl Engine {
             clock: Arc::new(SystemClock::new()),
             metrics: Arc::new(Metrics::default()),
             courier,
+            questions,
+            closed: tokio::sync::mpsc::channel(1).0,
             jitter: Arc::new(|| 0.0),
         };
         let shutdown = CancellationToken::new();
         let running = tokio::spawn(run(parts, shutdown.clone(), drain));
-        Self { outbox, config: sender, shutdown, running }
+        Self { outbox, config: sender, health, shutdown, running }
     }
 
     async fn stop(self) -> Drained {
@@ -114,6 +127,32 @@ async fn an_outcome_is_delivered_signed_and_recorded() {
     assert_eq!((attempt.verdict.as_str(), attempt.error.as_deref()), ("delivered", None));
     assert_eq!(attempt.reply_excerpt.as_deref(), Some("thanks"));
     assert_eq!(engine.stop().await, Drained { cut_off: 0 });
+}
+
+#[tokio::test]
+async fn a_client_with_a_key_is_signed_for_with_both_and_a_ping_as_well() {
+    let mut receiver = Receiver::start(vec![ok()]).await;
+    let mut config = config(&[KEY], 0);
+    let key = SigningKey::from_seed(&[5; 32]);
+    config.clients[0].signing_keys = vec![key.clone()];
+    let (courier, clock) = (HttpCourier::new(Vec::new()), SystemClock::new());
+    let pinged = ping::ping(
+        &courier,
+        &clock,
+        &config.clients[0],
+        receiver.url().parse().unwrap(),
+        &config.delivery,
+    );
+    pinged.await.unwrap();
+    let engine = Engine::start(config, Duration::ZERO);
+    engine.outbox.add("ats", &receiver.url());
+    for _ in 0..2 {
+        let request = receiver.request().await;
+        assert!(request.verifies(&KEY));
+        assert!(request.verifies_asymmetric(&key.public()));
+        let other = SigningKey::from_seed(&[6; 32]);
+        assert!(!request.verifies_asymmetric(&other.public()));
+    }
 }
 
 #[tokio::test]
@@ -294,6 +333,27 @@ async fn a_forbidden_callback_is_an_attempt_that_says_why() {
     assert!(receiver.request_now().is_none());
 }
 
+#[tokio::test]
+async fn a_receiver_that_is_down_is_seen_to_be_held_and_what_waits_uses_up_no_attempts() {
+    let mut slow = config(&[KEY], 1);
+    slow.delivery.retry_delays = vec![Duration::from_secs(3_600)];
+    let mut receiver = Receiver::start(vec![reply("500 Oops", "", "")]).await;
+    let engine = Engine::start(slow, Duration::ZERO);
+    let ids: Vec<String> = (0..40).map(|_| engine.outbox.add("ats", &receiver.url())).collect();
+    for _ in 0..5 {
+        receiver.request().await;
+    }
+    engine.outbox.until(&ids[4], |row| !row.attempts.is_empty()).await;
+    let origins = engine.health.origins().await;
+    assert_eq!(origins.len(), 1, "{origins:?}");
+    assert_eq!((origins[0].state, origins[0].room), (OriginState::Held, 0));
+    assert!(origins[0].held_since.is_some() && origins[0].next_probe_at.is_some());
+    // Five have been tried; the others have all their attempts before them.
+    let untouched = ids[5..].iter().filter(|id| engine.outbox.row(id).attempts.is_empty());
+    assert_eq!(untouched.count(), 35);
+    assert!(receiver.request_now().is_none());
+}
+
 struct Clumsy;
 
 #[async_trait]
@@ -321,7 +381,8 @@ async fn a_ping_is_signed_and_says_what_came_back() {
     let (courier, clock) = (HttpCourier::new(Vec::new()), SystemClock::new());
     let url: url::Url = receiver.url().parse().unwrap();
     let client = client(&[KEY]);
-    let send = || ping::ping(&courier, &clock, &client, url.clone(), Duration::from_secs(5));
+    let settings = config(&[KEY], 0).delivery;
+    let send = || ping::ping(&courier, &clock, &client, url.clone(), &settings);
     let attempt = send().await.unwrap();
     assert_eq!((attempt.verdict.as_str(), attempt.status), ("delivered", Some(200)));
     let request = receiver.request().await;

@@ -5,7 +5,8 @@ use std::time::Duration;
 use outcomed::clock::Timestamp;
 use outcomed::store::fleet::Fleet;
 use outcomed::store::{
-    Attempt, Checkpoint, Lanes, Lease, Next, Outbox, Progress, Registry, Reservation, Store,
+    Attempt, AttemptDetails, Checkpoint, Lanes, Lease, Next, Outbox, Progress, Registry,
+    Reservation, Store,
 };
 use outcomed::task::TaskId;
 
@@ -33,6 +34,7 @@ fn attempt() -> Attempt {
         error: None,
         reply_excerpt: None,
         verdict: "delivered".into(),
+        details: AttemptDetails::default(),
     }
 }
 

@@ -21,6 +21,7 @@ const DRAIN: Duration = Duration::from_secs(5);
 /// Runs the daemon's delivery loop against the simulated receivers.
 pub async fn run_delivery(world: &Shared, store: &Arc<dyn Store>, shutdown: &CancellationToken) {
     let chance = world.clone();
+    let (_health, questions) = delivery::health::desk();
     let parts = Parts {
         hints: store.hints(),
         outbox: store.clone(),
@@ -28,6 +29,8 @@ pub async fn run_delivery(world: &Shared, store: &Arc<dyn Store>, shutdown: &Can
         clock: Arc::new(world.clone()),
         metrics: Arc::new(Metrics::default()),
         courier: Arc::new(Receivers { world: world.clone(), store: Arc::clone(store) }),
+        questions,
+        closed: tokio::sync::mpsc::channel(1).0,
         jitter: Arc::new(move || chance.lock().rng.random_range(-1.0..=1.0)),
     };
     delivery::run(parts, shutdown.clone(), DRAIN).await;
@@ -40,6 +43,9 @@ fn config() -> Config {
         token_sha256: [0; 32],
         signing_secrets: vec![SigningSecret::new(vec![7; 32])],
         callback_allow: Vec::new(),
+        signing_keys: Vec::new(),
+        tls_identity: None,
+        alert_url: None,
     };
     Config { clients: CLIENTS.iter().map(client).collect(), ..Config::default() }
 }

@@ -7,8 +7,9 @@ use outcomed::clock::Timestamp;
 use outcomed::outcome::Outcome;
 use outcomed::store::sqlite::Sqlite;
 use outcomed::store::{
-    Attempt, Change, Checkpoint, Delivery, Ending, Filter, Hint, Lanes, Lease, NewRegistration,
-    Next, Outbox, Registered, Registry, Result, Store, StoreError, TakenLane,
+    Attempt, Change, Checkpoint, Delivery, Ending, Filter, Hint, Lanes, Lease, NewRedelivery,
+    NewRegistration, Next, Notice, Old, Outbox, Redelivery, RedeliveryStep, Registered, Registry,
+    Result, Store, StoreError, TakenLane,
 };
 use outcomed::task::{LaneName, Registration, State};
 use tokio::sync::broadcast;
@@ -45,6 +46,15 @@ macro_rules! mortally {
 impl Store for Mortal {
     async fn ping(&self, now: Timestamp) -> Result<()> {
         mortally!(self.ping(now))
+    }
+    async fn forget(&self, what: Old, before: Timestamp, limit: u32) -> Result<u32> {
+        mortally!(self.forget(what, before, limit))
+    }
+    async fn notices(&self) -> Result<Vec<Notice>> {
+        mortally!(self.notices())
+    }
+    async fn keep_notice(&self, notice: &Notice) -> Result<()> {
+        mortally!(self.keep_notice(notice))
     }
     async fn prune(&self, ended_before: Timestamp, limit: u32) -> Result<u32> {
         mortally!(self.prune(ended_before, limit))
@@ -84,6 +94,15 @@ impl Registry for Mortal {
     }
     async fn counts(&self) -> Result<Vec<(State, u64)>> {
         mortally!(self.counts())
+    }
+    async fn begin_redelivery(&self, new: NewRedelivery) -> Result<Redelivery> {
+        mortally!(self.begin_redelivery(new))
+    }
+    async fn redelivery(&self, id: &str) -> Result<Option<Redelivery>> {
+        mortally!(self.redelivery(id))
+    }
+    async fn cancel_redelivery(&self, id: &str, now: Timestamp) -> Result<Option<Redelivery>> {
+        mortally!(self.cancel_redelivery(id, now))
     }
 }
 
@@ -129,6 +148,9 @@ impl Outbox for Mortal {
     }
     async fn postpone(&self, delivery: &Delivery, until: Timestamp, error: &str) -> Result<()> {
         mortally!(self.postpone(delivery, until, error))
+    }
+    async fn step_redelivery(&self, limit: u32, now: Timestamp) -> Result<Option<RedeliveryStep>> {
+        mortally!(self.step_redelivery(limit, now))
     }
     async fn close_callback(&self, client: &str, url: &str, now: Timestamp) -> Result<u64> {
         mortally!(self.close_callback(client, url, now))

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use outcomed::clock::Timestamp;
-use outcomed::store::{Attempt, Delivery, Next};
+use outcomed::store::{Attempt, AttemptDetails, Delivery, Next};
 use outcomed::task::State;
 
 use super::fixture::{Fixture, new};
@@ -19,6 +19,12 @@ fn attempt(number: u32, at: i64, status: u16) -> Attempt {
         error: (status >= 300).then(|| format!("the callback answered {status}")),
         reply_excerpt: Some("ok".into()),
         verdict: if status < 300 { "delivered".into() } else { "retry".into() },
+        details: AttemptDetails {
+            connect: (status >= 300).then_some(Duration::from_millis(7)),
+            first_byte: Some(Duration::from_millis(15)),
+            error_class: (status >= 300).then(|| "status".into()),
+            reason: Some("schedule".into()),
+        },
     }
 }
 

@@ -130,8 +130,14 @@ fn client(client: &Client) -> String {
         Role::Client => "client",
         Role::Operator => "operator",
     };
-    let count = client.signing_secrets.len();
-    let plural = if count == 1 { "" } else { "s" };
+    let counted = |count: usize, what: &str| match count {
+        1 => format!("1 {what}"),
+        count => format!("{count} {what}s"),
+    };
+    let mut signs = counted(client.signing_secrets.len(), "signing secret");
+    if !client.signing_keys.is_empty() {
+        signs = format!("{signs} and {}", counted(client.signing_keys.len(), "key"));
+    }
     let allow: Vec<String> = client
         .callback_allow
         .iter()
@@ -145,7 +151,7 @@ fn client(client: &Client) -> String {
         [] => "callbacks to public https".to_owned(),
         _ => format!("callbacks to public https and {}", allow.join(", ")),
     };
-    format!("{role}, {count} signing secret{plural}, {allow}")
+    format!("{role}, {signs}, {allow}")
 }
 
 fn duration(duration: Duration) -> String {

@@ -1,4 +1,4 @@
-//! `list`, `show`, `cancel`, `redeliver`, `attempts`, `accounts`: one call each.
+//! `list`, `show`, `cancel`, `attempts`, `accounts`: one call each.
 
 use reqwest::Method;
 
@@ -94,15 +94,6 @@ pub(super) async fn cancel(args: OneArgs) -> Result<Exit, Failure> {
     let connection = Connection::new(args.connection)?;
     let path = ["registrations", args.id.as_str()];
     let reply = connection.call(Method::DELETE, &path, &[], None).await?;
-    render::reply(connection.json, &reply, render::registration);
-    Ok(Exit::Success)
-}
-
-/// `redeliver`
-pub(super) async fn redeliver(args: OneArgs) -> Result<Exit, Failure> {
-    let connection = Connection::new(args.connection)?;
-    let path = ["registrations", args.id.as_str(), "redeliver"];
-    let reply = connection.call(Method::POST, &path, &[], None).await?;
     render::reply(connection.json, &reply, render::registration);
     Ok(Exit::Success)
 }

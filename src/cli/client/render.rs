@@ -118,11 +118,28 @@ pub(super) fn registration(value: &Value) -> String {
     table.trim_fmt()
 }
 
+/// How far a redelivery of many is.
+pub(super) fn redelivery(value: &Value) -> String {
+    let (id, state) = (text(value, "/id"), text(value, "/state"));
+    let (done, matched) = (text(value, "/done"), text(value, "/matched"));
+    format!("{id}: {state}, {done} of {matched} sent again")
+}
+
 /// Every attempt.
 pub(super) fn attempts(list: &Value) -> String {
     rows(
-        &["#", "AT", "TOOK (ms)", "STATUS", "VERDICT", "ERROR", "REPLY"],
-        &["/number", "/at", "/duration_ms", "/status", "/verdict", "/error", "/reply_excerpt"],
+        &["#", "AT", "CONNECT (ms)", "TOOK (ms)", "STATUS", "VERDICT", "WHY", "ERROR", "REPLY"],
+        &[
+            "/number",
+            "/at",
+            "/connect_ms",
+            "/duration_ms",
+            "/status",
+            "/verdict",
+            "/reason",
+            "/error",
+            "/reply_excerpt",
+        ],
         list,
     )
 }

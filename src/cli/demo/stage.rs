@@ -300,6 +300,9 @@ fn config(feishu: &MockFeishu, token: &str, secret: &[u8], store: PathBuf) -> Co
         token_sha256: Sha256::digest(token).into(),
         signing_secrets: vec![SigningSecret::new(secret.to_vec())],
         callback_allow: vec![CallbackAllow::Cidr(loopback)],
+        signing_keys: Vec::new(),
+        tls_identity: None,
+        alert_url: None,
     };
     let defaults = Config::default();
     Config {

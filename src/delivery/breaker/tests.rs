@@ -47,7 +47,9 @@ fn a_success_in_between_starts_the_count_again() {
     let mut breaker = Breaker::default();
     after(&mut breaker, &[Pulse::Failing; 4], T0);
     after(&mut breaker, &[Pulse::Alive], T0);
+    assert_eq!(breaker.failures_in_a_row(), 0);
     after(&mut breaker, &[Pulse::Failing; 4], T0);
+    assert_eq!(breaker.failures_in_a_row(), 4);
     assert!(!breaker.is_held());
 }
 

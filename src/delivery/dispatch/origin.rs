@@ -3,8 +3,10 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
+use super::Now;
 use crate::clock::{Steady, Timestamp};
 use crate::delivery::breaker::{Breaker, Room};
+use crate::delivery::health::{OriginState, OriginStatus};
 use crate::store::Delivery;
 
 /// Due rows held at once: enough that the store is not asked before every attempt, few enough that
@@ -18,6 +20,8 @@ const WAKES_MAX: usize = 64;
 #[derive(Debug, Default)]
 pub(super) struct Origin {
     pub(super) breaker: Breaker,
+    /// When its breaker opened, if it is open.
+    pub(super) held_since: Option<Timestamp>,
     /// Future due times; `true` for one that only a scan has told of.
     wakes: BTreeMap<Timestamp, bool>,
     /// By registration.
@@ -156,6 +160,28 @@ impl Origin {
 
     pub(super) fn len_under_way(&self) -> u32 {
         u32::try_from(self.under_way.len()).unwrap_or(u32::MAX)
+    }
+
+    /// How it is doing.
+    pub(super) fn status(&self, name: &str, limit: u32, now: Now) -> OriginStatus {
+        let (room, until) = match self.breaker.room(limit, now.steady) {
+            Room::UpTo(room) => (room, None),
+            Room::NotBefore(until) => (0, Some(until)),
+        };
+        let state = match (self.breaker.is_held(), self.breaker.proven()) {
+            (true, _) => OriginState::Held,
+            (false, true) => OriginState::Ok,
+            (false, false) => OriginState::Unproven,
+        };
+        OriginStatus {
+            origin: name.to_owned(),
+            state,
+            held_since: self.held_since,
+            next_probe_at: until.map(|until| now.wall.after(until.since(now.steady))),
+            under_way: self.len_under_way(),
+            room,
+            failures_in_a_row: self.breaker.failures_in_a_row(),
+        }
     }
 
     /// Nothing is due, under way, or expected.

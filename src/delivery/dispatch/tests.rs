@@ -237,6 +237,31 @@ fn behind_an_open_breaker_nothing_is_attempted_but_probes() {
 }
 
 #[test]
+fn an_origin_says_how_it_is_doing() {
+    let mut world = World::new();
+    world.receiver("down", 10, Pulse::Failing);
+    world.receiver("fine", 10, Pulse::Alive);
+    world.add("down", "ats", 9, 0);
+    world.add("fine", "ats", 1, 0);
+    world.run(1_000_000 + 25);
+    let words = |world: &World| -> Vec<&'static str> {
+        world.dispatch.origins(world.now()).iter().map(|it| it.state.name()).collect()
+    };
+    assert_eq!(words(&world), ["unproven", "ok"]);
+    world.run(1_000_000 + 500);
+    assert_eq!(words(&world), ["held", "ok"]);
+    let down = world.dispatch.origins(world.now()).remove(0);
+    // The fifth failure, after 5 × 10 ms, opened it for a second.
+    assert_eq!(down.held_since, Some(Timestamp(1_000_050)));
+    assert_eq!(down.next_probe_at, Some(Timestamp(1_001_050)));
+    assert_eq!((down.failures_in_a_row, down.room, down.under_way), (5, 0, 0));
+    world.receiver("down", 10, Pulse::Alive);
+    world.run(1_000_000 + 2_000);
+    assert_eq!(words(&world), ["ok", "ok"]);
+    assert_eq!(world.dispatch.origins(world.now())[0].held_since, None);
+}
+
+#[test]
 fn a_lone_delivery_keeps_its_schedule_however_often_it_fails() {
     let mut world = World::new();
     world.receiver("down", 10, Pulse::Failing);

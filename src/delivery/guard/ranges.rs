@@ -59,8 +59,8 @@ const OURS: [([u16; 8], u8); 9] = [
     ([0xfe80, 0, 0, 0, 0, 0, 0, 0], 10),
 ];
 
-const fn mapped(first: u16, second: u16) -> [u16; 8] {
-    [0, 0, 0, 0, 0, 0xffff, (first << 8) | second, 0]
+const fn mapped(first: u8, second: u8) -> [u16; 8] {
+    [0, 0, 0, 0, 0, 0xffff, u16::from_be_bytes([first, second]), 0]
 }
 
 /// Why this address is not public; `None` if it is. Addresses that carry an IPv4 address to which

@@ -20,6 +20,8 @@ pub struct Snapshot {
     pub lanes: Vec<(LaneName, LaneStatus)>,
     /// Registrations by state: `Registry::counts`. A state that is missing counts nothing.
     pub counts: Vec<(State, u64)>,
+    /// Callback origins by state: `ok`, `unproven`, `held`.
+    pub origins: Vec<(&'static str, u64)>,
     /// What the kernel says about this process: [`Process::read`].
     pub process: Option<Process>,
     /// When this is so; the lanes' age is measured from it.
@@ -41,6 +43,15 @@ impl Snapshot {
             gauge.set(whole(count.map_or(0, |(_, count)| *count)));
         }
         ours.register("registrations", "Registrations kept, by state", states);
+        let origins = Family::<StateLabel, Gauge>::default();
+        for (state, count) in &self.origins {
+            origins.get_or_create_owned(&StateLabel { state }).set(whole(*count));
+        }
+        ours.register(
+            "delivery_origins",
+            "Callback origins remembered, by state; held ones get single probes",
+            origins,
+        );
         self.lanes_into(&mut ours);
         let mut process = Registry::with_prefix("process");
         if let Some(found) = self.process {

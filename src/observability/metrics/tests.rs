@@ -43,6 +43,7 @@ fn full() -> Metrics {
     metrics.show(Snapshot {
         lanes: vec![(lane(), status)],
         counts: vec![(State::Watching, 7)],
+        origins: vec![("held", 2)],
         process: Some(Process { open_fds: 20, resident_bytes: 4096 }),
         now: Steady(3_000),
     });

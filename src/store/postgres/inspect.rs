@@ -7,7 +7,7 @@ use tokio_postgres::types::ToSql;
 use super::rows::{COLUMNS, FROM, WIDTH, get, maybe_number, named, number, registration};
 use super::session::{Session, Tried};
 use crate::clock::Timestamp;
-use crate::store::{Attempt, Filter};
+use crate::store::{Attempt, AttemptDetails, Filter};
 use crate::task::{Registration, State};
 
 pub(super) async fn find(db: &Session, id: &str) -> Tried<Option<Registration>> {
@@ -61,7 +61,8 @@ pub(super) async fn outcomes(
 }
 
 pub(super) async fn attempts(db: &Session, id: &str) -> Tried<Vec<Attempt>> {
-    let sql = "SELECT number, at, duration_ms, status, error, reply_excerpt, verdict
+    let sql = "SELECT number, at, duration_ms, status, error, reply_excerpt, verdict,
+                      connect_ms, first_byte_ms, error_class, reason
                FROM attempt WHERE registration = $1 ORDER BY number";
     let rows = db.query(sql, &[&id]).await?;
     let attempt = |row| {
@@ -73,6 +74,12 @@ pub(super) async fn attempts(db: &Session, id: &str) -> Tried<Vec<Attempt>> {
             error: get(row, 4)?,
             reply_excerpt: get(row, 5)?,
             verdict: get(row, 6)?,
+            details: AttemptDetails {
+                connect: maybe_number(row, 7)?.map(Duration::from_millis),
+                first_byte: maybe_number(row, 8)?.map(Duration::from_millis),
+                error_class: get(row, 9)?,
+                reason: get(row, 10)?,
+            },
         })
     };
     rows.iter().map(attempt).collect()

@@ -94,12 +94,15 @@ pub(super) const RECORD: &str = "
         FROM before b WHERE r.id = b.id),
     logged AS (
         INSERT INTO attempt
-            (registration, number, at, duration_ms, status, error, reply_excerpt, verdict)
-        SELECT b.id, $6, $10, $11, $7, $8, $12, $13 FROM before b
+            (registration, number, at, duration_ms, status, error, reply_excerpt, verdict,
+             connect_ms, first_byte_ms, error_class, reason)
+        SELECT b.id, $6, $10, $11, $7, $8, $12, $13, $14, $15, $16, $17 FROM before b
         ON CONFLICT (registration, number) DO UPDATE SET
             at = EXCLUDED.at, duration_ms = EXCLUDED.duration_ms, status = EXCLUDED.status,
             error = EXCLUDED.error, reply_excerpt = EXCLUDED.reply_excerpt,
-            verdict = EXCLUDED.verdict)
+            verdict = EXCLUDED.verdict, connect_ms = EXCLUDED.connect_ms,
+            first_byte_ms = EXCLUDED.first_byte_ms, error_class = EXCLUDED.error_class,
+            reason = EXCLUDED.reason)
     SELECT ours FROM before";
 
 pub(super) async fn record_attempt(
@@ -134,6 +137,10 @@ pub(super) async fn record_attempt(
                 &millis(attempt.duration),
                 &storable(attempt.reply_excerpt.as_ref()),
                 &attempt.verdict,
+                &attempt.details.connect.map(millis),
+                &attempt.details.first_byte.map(millis),
+                &attempt.details.error_class,
+                &attempt.details.reason,
             ],
         )
         .await?;

@@ -6,7 +6,7 @@ use rusqlite::{Connection, OptionalExtension, ToSql, params};
 
 use super::rows::{REGISTRATION, named, registration};
 use crate::clock::Timestamp;
-use crate::store::{Attempt, Filter, Result};
+use crate::store::{Attempt, AttemptDetails, Filter, Result};
 use crate::task::{Registration, State};
 
 pub(super) fn find(db: &Connection, id: &str) -> Result<Option<Registration>> {
@@ -68,7 +68,8 @@ pub(super) fn outcomes(
 pub(super) fn attempts(db: &Connection, id: &str) -> Result<Vec<Attempt>> {
     let rows = db
         .prepare_cached(
-            "SELECT number, at, duration_ms, status, error, reply_excerpt, verdict
+            "SELECT number, at, duration_ms, status, error, reply_excerpt, verdict, connect_ms,
+                    first_byte_ms, error_class, reason
              FROM attempt WHERE registration = ?1 ORDER BY number",
         )?
         .query_map([id], |row| {
@@ -80,6 +81,12 @@ pub(super) fn attempts(db: &Connection, id: &str) -> Result<Vec<Attempt>> {
                 error: row.get(4)?,
                 reply_excerpt: row.get(5)?,
                 verdict: row.get(6)?,
+                details: AttemptDetails {
+                    connect: row.get::<_, Option<u64>>(7)?.map(Duration::from_millis),
+                    first_byte: row.get::<_, Option<u64>>(8)?.map(Duration::from_millis),
+                    error_class: row.get(9)?,
+                    reason: row.get(10)?,
+                },
             })
         })?
         .collect::<rusqlite::Result<_>>();

@@ -105,8 +105,9 @@ pub(super) fn record_attempt(
 fn log_attempt(db: &Connection, registration: &str, attempt: &Attempt) -> Result<()> {
     db.prepare_cached(
         "INSERT OR REPLACE INTO attempt
-             (registration, number, at, duration_ms, status, error, reply_excerpt, verdict)
-         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)",
+             (registration, number, at, duration_ms, status, error, reply_excerpt, verdict,
+              connect_ms, first_byte_ms, error_class, reason)
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12)",
     )?
     .execute(params![
         registration,
@@ -117,6 +118,10 @@ fn log_attempt(db: &Connection, registration: &str, attempt: &Attempt) -> Result
         attempt.error,
         attempt.reply_excerpt,
         attempt.verdict,
+        attempt.details.connect.map(millis),
+        attempt.details.first_byte.map(millis),
+        attempt.details.error_class,
+        attempt.details.reason,
     ])?;
     Ok(())
 }
@@ -160,6 +165,14 @@ pub(super) fn redeliver(
     let Some(origin) = origin else { return Ok(Some(before)) };
     hints.push(Hint::Due { origin });
     Ok(Some(expect_registration(db, id)?))
+}
+
+/// Where a hint says that something is due.
+pub(super) fn origin_of(hint: &Hint) -> Option<String> {
+    match hint {
+        Hint::Due { origin } => Some(origin.clone()),
+        Hint::Watch(_) | Hint::Outcome { .. } => None,
+    }
 }
 
 pub(super) fn close_callback(

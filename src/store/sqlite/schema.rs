@@ -6,7 +6,8 @@ use rusqlite::{Connection, TransactionBehavior};
 const APPLICATION_ID: i32 = 0x6f75_7463;
 
 /// Every migration, oldest first. Never edit one that was released: add another.
-const MIGRATIONS: [&str; 1] = [include_str!("migrations/0001_initial.sql")];
+const MIGRATIONS: [&str; 2] =
+    [include_str!("migrations/0001_initial.sql"), include_str!("migrations/0002_delivery.sql")];
 
 /// Why a database file cannot be used.
 #[derive(Debug, thiserror::Error)]

@@ -3,7 +3,7 @@
 use rusqlite::{Connection, params};
 
 use crate::clock::Timestamp;
-use crate::store::Result;
+use crate::store::{Old, Result};
 
 pub(super) fn ping(db: &Connection, now: Timestamp) -> Result<()> {
     db.prepare_cached(
@@ -13,12 +13,53 @@ pub(super) fn ping(db: &Connection, now: Timestamp) -> Result<()> {
     Ok(())
 }
 
+pub(super) fn forget(db: &Connection, what: Old, before: Timestamp, limit: u32) -> Result<u32> {
+    let gone = match what {
+        Old::Undeliverable => {
+            return drop_registrations(
+                db,
+                "SELECT id, task FROM registration
+                 WHERE state = 'undeliverable' AND finished_at < ?1
+                 ORDER BY finished_at LIMIT ?2",
+                before,
+                limit,
+            );
+        }
+        Old::Attempts => db
+            .prepare_cached(
+                "DELETE FROM attempt WHERE (registration, number) IN
+                     (SELECT registration, number FROM attempt WHERE at < ?1 ORDER BY at LIMIT ?2)",
+            )?
+            .execute(params![before.0, limit])?,
+        Old::Redeliveries => db
+            .prepare_cached(
+                "DELETE FROM redelivery WHERE id IN
+                     (SELECT id FROM redelivery WHERE finished_at < ?1 ORDER BY finished_at LIMIT ?2)",
+            )?
+            .execute(params![before.0, limit])?,
+    };
+    Ok(u32::try_from(gone).unwrap_or(u32::MAX))
+}
+
 pub(super) fn prune(db: &Connection, ended_before: Timestamp, limit: u32) -> Result<u32> {
-    let mut select = db.prepare_cached(
+    drop_registrations(
+        db,
         "SELECT id, task FROM registration
          WHERE state IN ('delivered', 'cancelled') AND finished_at < ?1
          ORDER BY finished_at LIMIT ?2",
-    )?;
+        ended_before,
+        limit,
+    )
+}
+
+/// Drops the registrations that `select` finds, and the tasks that lose their last one.
+fn drop_registrations(
+    db: &Connection,
+    select: &str,
+    ended_before: Timestamp,
+    limit: u32,
+) -> Result<u32> {
+    let mut select = db.prepare_cached(select)?;
     let old: Vec<(String, i64)> = select
         .query_map(params![ended_before.0, limit], |row| Ok((row.get(0)?, row.get(1)?)))?
         .collect::<rusqlite::Result<_>>()?;
