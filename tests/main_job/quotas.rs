@@ -53,6 +53,7 @@ async fn kills_and_restarts_do_not_stretch_the_quota() {
     tokio::time::sleep(Duration::from_secs(6)).await;
     upstream.assert_polite();
     let (second, minute) = (upstream.most_in_any(SECOND), upstream.most_in_any(MINUTE));
-    assert!((20..=50).contains(&second), "{second} polls in the fullest second");
-    assert!((150..=1000).contains(&minute), "{minute} polls in the fullest minute");
+    // The lower bounds only show that it polls at all: on a slow machine lives are mostly starts.
+    assert!((10..=50).contains(&second), "{second} polls in the fullest second");
+    assert!((20..=1000).contains(&minute), "{minute} polls in the fullest minute");
 }
