@@ -1,7 +1,7 @@
 # `cargo run --release -- demo` and `make test` are the two commands. Both work on a machine with
 # Rust and Debian; the tests want root (they boot a systemd of their own and run a Postgres).
 
-.PHONY: test check demo setup package
+.PHONY: test check demo setup package mutants
 
 test: setup
 	cargo test --no-fail-fast
@@ -13,6 +13,12 @@ check:
 	cargo fmt --check
 	cargo clippy --all-targets -- -D warnings
 	RUSTDOCFLAGS=-Dwarnings cargo doc --no-deps
+
+# Changes the code that must not be wrong, one place at a time, and expects a test to notice each.
+# Needs cargo-mutants, and half an hour or more.
+mutants:
+	cargo mutants -f src/delivery/sign.rs -f src/delivery/guard.rs -f 'src/delivery/guard/*.rs' \
+		-f src/delivery/retry.rs -f src/delivery/breaker.rs -- --lib --test delivery_over_http
 
 setup:
 	bash tests/setup.sh

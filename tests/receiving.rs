@@ -2,6 +2,10 @@
 
 #![expect(clippy::unwrap_used, reason = "in a test a panic is the report")]
 
+mod receiving {
+    pub mod official;
+}
+
 use std::io::Write;
 use std::path::Path;
 use std::process::{Command, Stdio};

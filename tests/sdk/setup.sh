@@ -1,5 +1,5 @@
 #!/bin/sh
-# Installs Feishu's official SDKs under target/sdk, where tests/mock_feishu.rs looks for them.
+# Installs the official libraries under target/sdk, where tests/mock_feishu.rs looks for them.
 # Run again it does nothing, unless a pin has changed.
 set -eu
 
