@@ -6,9 +6,6 @@ use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::process::Command;
 
-/// While branches are still being merged, a file that is named somewhere may be missing.
-const ALL_MERGED: bool = false;
-
 const FILE_LINES_MAX: usize = 400;
 const ARCHITECTURE_LINES_MAX: usize = 200;
 
@@ -155,9 +152,7 @@ fn pure_files_read_no_clock_and_do_no_io() {
     let mut problems = Vec::new();
     for path in PURE {
         if !root().join(path).is_file() {
-            if ALL_MERGED {
-                problems.push(format!("{path} is on the list of pure files and does not exist"));
-            }
+            problems.push(format!("{path} is on the list of pure files and does not exist"));
             continue;
         }
         for (number, line) in code(path) {
@@ -259,8 +254,7 @@ fn nothing_is_left_behind() {
     for path in rust().into_iter().filter(|path| path != "tests/tidy.rs") {
         for (number, line) in read(&path).lines().enumerate() {
             for (word, instead) in words {
-                let making = word.starts_with("(in") && !ALL_MERGED;
-                if line.contains(word) && !making {
+                if line.contains(word) {
                     problems.push(format!("{path}:{}: `{word}`: {instead}", number + 1));
                 }
             }
@@ -329,7 +323,7 @@ fn every_promise_of_the_readme_has_its_test() {
         let name = bullet.split("<!-- held by: ").nth(1).and_then(|rest| rest.split(' ').next());
         match name {
             None => problems.push(format!("no test holds: {bullet}")),
-            Some(name) if ALL_MERGED && !tests.contains(&format!("fn {name}(")) => {
+            Some(name) if !tests.contains(&format!("fn {name}(")) => {
                 problems.push(format!("there is no test `{name}` to hold: {bullet}"));
             }
             Some(_) => {}
@@ -348,7 +342,7 @@ fn the_map_fits_its_limit_and_names_what_exists() {
         for named in text.split('`').skip(1).step_by(2) {
             let ours = ["src/", "tests/", "systemd/", "docs/"].iter().any(|d| named.starts_with(d));
             let file = named.trim_end_matches("**").trim_end_matches('/');
-            if ours && ALL_MERGED && !root().join(file).exists() {
+            if ours && !root().join(file).exists() {
                 problems.push(format!("{document}: `{named}` does not exist"));
             }
         }
@@ -359,9 +353,6 @@ fn the_map_fits_its_limit_and_names_what_exists() {
 /// The shipped `config.toml` is where an operator learns what a key does.
 #[test]
 fn every_key_of_the_shipped_configuration_is_explained() {
-    if !ALL_MERGED && !root().join("config.toml").is_file() {
-        return;
-    }
     let text = read("config.toml");
     let mut explained = false;
     let mut problems = Vec::new();
