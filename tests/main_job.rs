@@ -9,6 +9,8 @@ mod bad_inputs;
 mod clients;
 #[path = "main_job/daemon.rs"]
 mod daemon;
+#[path = "main_job/dead_letters.rs"]
+mod dead_letters;
 #[path = "main_job/deliveries.rs"]
 mod deliveries;
 #[path = "main_job/demo.rs"]
