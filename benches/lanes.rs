@@ -22,7 +22,7 @@ use outcomed::polling::estimate::Estimate;
 use outcomed::polling::{self, Context, Upstream, Upstreams};
 use outcomed::source::{PollError, Polled, Source};
 use outcomed::store::sqlite::Sqlite;
-use outcomed::store::{Checkpoint, Lanes, NewRegistration, Registry, Store};
+use outcomed::store::{Checkpoint, NewRegistration, Store};
 use outcomed::task::{Kind, LaneName, TaskRef};
 use tokio::sync::{Notify, watch};
 use tokio_util::sync::CancellationToken;

@@ -11,10 +11,12 @@
 #![expect(clippy::print_stdout, reason = "a tool speaks on standard output")]
 
 #[path = "../yardstick/bound.rs"]
+#[expect(dead_code, reason = "the yardstick uses the rest")]
 mod bound;
 mod daemon;
 mod report;
 #[path = "../yardstick/settling.rs"]
+#[expect(dead_code, reason = "the yardstick uses the rest")]
 mod settling;
 mod stage;
 
@@ -92,8 +94,8 @@ async fn play(run: &Run) -> bool {
     println!("killed and restarted: ready again after {} ms", down.as_millis());
     stage.register_for(run.minutes / 2.0).await;
     let judged_to = stage.now();
-    stage.wait_for_all().await;
     println!("the daemon's own view: {}", stage.accounts().await);
+    stage.wait_for_all().await;
     report::judge(&stage, run, &report::Times { judged_from, killed_at, judged_to })
 }
 

@@ -58,7 +58,7 @@ pub struct AccountView {
     /// that are worth `polling.poll_worth`.
     #[schema(example = "820ms")]
     detection_delay_bound: Option<String>,
-    /// The mean delay (until there is one, the expected delay) divided by the bound.
+    /// The mean delay divided by the bounds of its time; until there is one, of the expected delay.
     #[schema(example = 1.06)]
     ratio_to_bound: Option<f64>,
     /// What one poll must save at present, in expected waiting.
@@ -137,7 +137,7 @@ fn view(account: &Account, lanes: &[&LaneStatus]) -> AccountView {
         expected_detection_delay: figures.map(|it| duration::print(it.expected_delay)),
         mean_detection_delay: figures.and_then(|it| it.mean_delay).map(duration::print),
         detection_delay_bound: figures.map(|it| duration::print(it.bound)),
-        ratio_to_bound: figures.map(|it| hundredths(it.ratio_to_bound())),
+        ratio_to_bound: figures.map(|it| hundredths(it.ratio_to_bound)),
         poll_price: figures.map(|it| duration::print(it.price)),
         polls_per_task: figures.map(|it| hundredths(it.polls_per_task)),
         tasks_per_minute: figures.map(|it| hundredths(it.tasks_per_minute)),

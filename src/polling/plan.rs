@@ -125,7 +125,8 @@ impl Plan {
     pub fn settled(&mut self, task: &Waiting, seen: Steady) {
         self.probed(task, seen, true);
         let age = seconds(seen.0 - task.born.0);
-        self.lately.settled(self.table.life(), task.age(), age);
+        let bound = self.figures.map(|(figures, _)| figures.bound);
+        self.lately.settled(self.table.life(), task.age(), age, bound);
         self.estimate.settled(task.age(), age);
     }
 
@@ -232,7 +233,7 @@ impl Plan {
     /// What the schedule amounts to, once something is known about the tasks.
     #[must_use]
     pub fn figures(&self) -> Option<Figures> {
-        self.figures.map(|(figures, _)| Figures { mean_delay: self.lately.mean(), ..figures })
+        self.figures.map(|(figures, _)| self.lately.added_to(figures))
     }
 
     fn sum_up(&mut self, now: Steady, quota: &Quota) {

@@ -27,6 +27,7 @@ fn lane(suspended: Option<Suspension>) -> (LaneName, LaneStatus) {
             expected_delay: Duration::from_millis(850),
             mean_delay: Some(Duration::from_millis(870)),
             bound: Duration::from_millis(820),
+            ratio_to_bound: 1.061,
         }),
         alive_at: Steady(0),
     };

@@ -130,7 +130,7 @@ impl Snapshot {
             (
                 "lane_bound_ratio",
                 "The mean delay, or the expected one, divided by the bound",
-                Figures::ratio_to_bound,
+                |figures| figures.ratio_to_bound,
             ),
             ("lane_polls_per_task", "Polls that a new task can expect", |f| f.polls_per_task),
             ("lane_tasks_per_minute", "New tasks a minute", |f| f.tasks_per_minute),

@@ -45,6 +45,7 @@ fn full() -> Metrics {
             expected_delay: Duration::from_millis(1_500),
             mean_delay: Some(Duration::from_millis(1_600)),
             bound: Duration::from_millis(1_280),
+            ratio_to_bound: 1.25,
         }),
         alive_at: Steady(1_000),
     };

@@ -26,16 +26,9 @@ pub struct Figures {
     /// The least mean delay that any schedule can have with that many tasks a minute, the quota,
     /// and polls that are each worth their price.
     pub bound: Duration,
-}
-
-impl Figures {
-    /// How many times the bound the mean delay is; the expected one while there is no other.
-    #[must_use]
-    pub fn ratio_to_bound(&self) -> f64 {
-        let delay = self.mean_delay.unwrap_or(self.expected_delay).as_secs_f64();
-        let bound = self.bound.as_secs_f64();
-        if bound > 0.0 { delay / bound } else { 1.0 }
-    }
+    /// How many times the bound, as it was at the time, the mean delay is; of the expected delay
+    /// while there is no other.
+    pub ratio_to_bound: f64,
 }
 
 /// The figures of a lane that takes `rate` tasks a second. `level` is the price, `lowest` the least
@@ -44,13 +37,15 @@ impl Figures {
 pub fn figures(table: &Table, level: f64, lowest: f64, rate: f64, limits: QuotaLimits) -> Figures {
     let (polls, delay) = at(table, level);
     let quota = f64::from(limits.per_minute).min(f64::from(limits.per_second) * 60.0);
+    let bound = bound(table, level, lowest, quota / (rate * 60.0).max(1e-6));
     Figures {
         price: Duration::from_secs_f64(table::price_at(level)),
         tasks_per_minute: rate * 60.0,
         polls_per_task: polls,
         expected_delay: seconds(delay),
         mean_delay: None,
-        bound: seconds(bound(table, level, lowest, quota / (rate * 60.0).max(1e-6))),
+        bound: seconds(bound),
+        ratio_to_bound: delay / bound.max(1e-9),
     }
 }
 
@@ -110,23 +105,38 @@ const ENOUGH: f64 = 8.0;
 pub struct Lately {
     tasks: f64,
     seconds: f64,
+    /// Of those for which a bound was known: their delays, and their bounds.
+    judged: (f64, f64),
 }
 
 impl Lately {
-    /// A task pending at age `last` was seen settled at age `at` (seconds).
-    pub fn settled(&mut self, life: &Lifetimes, last: f64, at: f64) {
+    /// A task pending at age `last` was seen settled at age `at` (seconds), when the bound was this.
+    pub fn settled(&mut self, life: &Lifetimes, last: f64, at: f64, bound: Option<Duration>) {
         let gap = (at - last).max(0.0);
         let settled = life.survival(last) - life.survival(at);
         // Where the estimate knows of no settling at all, any moment of the gap is as likely.
         let late = if settled > 1e-6 { waiting(life, last, at) / settled } else { gap / 2.0 };
         let fade = 1.0 - 1.0 / MEMORY;
+        let late = late.clamp(0.0, gap);
         self.tasks = self.tasks * fade + 1.0;
-        self.seconds = self.seconds * fade + late.clamp(0.0, gap);
+        self.seconds = self.seconds * fade + late;
+        if let Some(bound) = bound {
+            let (seconds, bounds) = self.judged;
+            self.judged = (seconds * fade + late, bounds * fade + bound.as_secs_f64());
+        }
+    }
+
+    /// The figures, with what was so lately.
+    #[must_use]
+    pub fn added_to(&self, figures: Figures) -> Figures {
+        let (seconds, bounds) = self.judged;
+        let judged = self.tasks >= ENOUGH && bounds > 0.0;
+        let ratio_to_bound = if judged { seconds / bounds } else { figures.ratio_to_bound };
+        Figures { mean_delay: self.mean(), ratio_to_bound, ..figures }
     }
 
     /// The mean.
-    #[must_use]
-    pub fn mean(&self) -> Option<Duration> {
+    fn mean(&self) -> Option<Duration> {
         (self.tasks >= ENOUGH).then(|| seconds(self.seconds / self.tasks))
     }
 }
@@ -175,7 +185,7 @@ mod tests {
         let lowest = table::level_of(0.01);
         let idle = figures(&table, lowest, lowest, 0.001, QuotaLimits::default());
         assert_eq!(idle.bound, idle.expected_delay);
-        assert!((idle.ratio_to_bound() - 1.0).abs() < 1e-9);
+        assert!((idle.ratio_to_bound - 1.0).abs() < 1e-9);
         assert_eq!(idle.price, Duration::from_millis(10));
         // 10 ms a poll: "about 30 polls for a 20 s task", 30 polls at ages up to about 20 s.
         assert!((20.0..60.0).contains(&idle.polls_per_task), "{}", idle.polls_per_task);
@@ -186,18 +196,24 @@ mod tests {
         let table = log_normal();
         let mut lately = Lately::default();
         for _ in 0..7 {
-            lately.settled(table.life(), 14.0, 15.0);
+            lately.settled(table.life(), 14.0, 15.0, Some(Duration::from_millis(400)));
         }
         assert_eq!(lately.mean(), None, "a few tell nothing");
         for _ in 0..2_000 {
-            lately.settled(table.life(), 14.0, 15.0);
+            lately.settled(table.life(), 14.0, 15.0, Some(Duration::from_millis(400)));
         }
         let mean = lately.mean().unwrap();
         // Around the median the density is nearly flat: the middle of the gap.
         assert!((0.48..0.52).contains(&mean.as_secs_f64()), "{mean:?}");
+        let lowest = table::level_of(0.01);
+        let figures = figures(&table, lowest, lowest, 0.1, QuotaLimits::default());
+        let shown = lately.added_to(figures);
+        assert_eq!(shown.mean_delay, Some(mean));
+        // 0.5 s where 0.4 s was the least, whatever the bound is by now.
+        assert!((1.2..1.3).contains(&shown.ratio_to_bound), "{}", shown.ratio_to_bound);
         let at_birth = {
             let mut lately = Lately::default();
-            (0..10).for_each(|_| lately.settled(table.life(), 0.0, 6.0));
+            (0..10).for_each(|_| lately.settled(table.life(), 0.0, 6.0, None));
             lately.mean().unwrap()
         };
         assert!(at_birth < Duration::from_secs(2), "few settle early in it: {at_birth:?}");
