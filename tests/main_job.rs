@@ -35,6 +35,8 @@ mod outcomes;
 mod quotas;
 #[path = "main_job/receiver.rs"]
 mod receiver;
+#[path = "main_job/restarts.rs"]
+mod restarts;
 #[path = "main_job/slow_peers.rs"]
 mod slow_peers;
 #[path = "main_job/stopping.rs"]

@@ -51,6 +51,25 @@ pub struct AccountView {
     /// How long after a task settles it is expected to be seen; null until enough is known.
     #[schema(example = "850ms")]
     expected_detection_delay: Option<String>,
+    /// How long after they settled the latest tasks were seen, on average; null until a few were.
+    #[schema(example = "870ms")]
+    mean_detection_delay: Option<String>,
+    /// The least mean delay that any schedule could have with this many tasks, this quota and polls
+    /// that are worth `polling.poll_worth`.
+    #[schema(example = "820ms")]
+    detection_delay_bound: Option<String>,
+    /// The mean delay divided by the bounds of its time; until there is one, of the expected delay.
+    #[schema(example = 1.06)]
+    ratio_to_bound: Option<f64>,
+    /// What one poll must save at present, in expected waiting.
+    #[schema(example = "95ms")]
+    poll_price: Option<String>,
+    /// Polls that a new task can expect.
+    #[schema(example = 5.2)]
+    polls_per_task: Option<f64>,
+    /// New tasks a minute.
+    #[schema(example = 190.5)]
+    tasks_per_minute: Option<f64>,
 }
 
 /// Polls sent lately.
@@ -101,6 +120,8 @@ fn view(account: &Account, lanes: &[&LaneStatus]) -> AccountView {
     let suspended: Option<&Suspension> =
         lanes.iter().filter_map(|lane| lane.suspended.as_ref()).min_by_key(|it| it.since);
     let QuotaLimits { per_second, per_minute } = account.quota;
+    let figures =
+        lanes.iter().filter_map(|lane| lane.figures).max_by_key(|figures| figures.expected_delay);
     AccountView {
         name: account.name.clone(),
         state: if suspended.is_some() { "suspended" } else { "ok" },
@@ -113,12 +134,19 @@ fn view(account: &Account, lanes: &[&LaneStatus]) -> AccountView {
             last_minute: lanes.iter().map(|lane| lane.polls_last_minute).sum(),
         },
         quota: Quota { per_second, per_minute },
-        expected_detection_delay: lanes
-            .iter()
-            .filter_map(|lane| lane.expected_delay)
-            .max()
-            .map(duration::print),
+        expected_detection_delay: figures.map(|it| duration::print(it.expected_delay)),
+        mean_detection_delay: figures.and_then(|it| it.mean_delay).map(duration::print),
+        detection_delay_bound: figures.map(|it| duration::print(it.bound)),
+        ratio_to_bound: figures.map(|it| hundredths(it.ratio_to_bound)),
+        poll_price: figures.map(|it| duration::print(it.price)),
+        polls_per_task: figures.map(|it| hundredths(it.polls_per_task)),
+        tasks_per_minute: figures.map(|it| hundredths(it.tasks_per_minute)),
     }
+}
+
+/// More digits would only pretend.
+fn hundredths(value: f64) -> f64 {
+    (value * 100.0).round() / 100.0
 }
 
 /// The suspended accounts' names and reasons, without what only operators may read.

@@ -68,7 +68,8 @@ async fn play(args: &Args) -> Result<Exit, StageError> {
                 Err(_) => screen.say(&format!("not finished within {} s", time.as_secs())),
             }
             let delivered = recorded(&stage, args.tasks as usize).await?;
-            for line in story.summary(&stage.figures(), delivered) {
+            let plan = stage.plan().await?;
+            for line in story.summary(&stage.figures(), plan.as_ref(), delivered) {
                 screen.finish(&line);
             }
             if story.all_told_truly(delivered) { Exit::Success } else { Exit::Failure }

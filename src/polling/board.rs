@@ -2,10 +2,10 @@
 
 use std::collections::BTreeMap;
 use std::sync::Mutex;
-use std::time::Duration;
 
 use crate::clock::{Steady, Timestamp};
 use crate::config::QuotaLimits;
+use crate::polling::plan::figures::Figures;
 use crate::task::LaneName;
 
 /// What a lane is doing.
@@ -21,8 +21,8 @@ pub struct LaneStatus {
     pub polls_last_minute: u32,
     /// The quota's limits.
     pub quota: QuotaLimits,
-    /// How long after a task settles it is expected to be seen, if enough is known.
-    pub expected_delay: Option<Duration>,
+    /// What its schedule amounts to, if enough is known.
+    pub figures: Option<Figures>,
     /// When its loop last came round.
     pub alive_at: Steady,
 }

@@ -15,6 +15,11 @@ impl Deadlines {
         self.0.insert((at, task));
     }
 
+    /// Gives back what growing one by one has left unused.
+    pub(super) fn compact(&mut self) {
+        self.0 = std::mem::take(&mut self.0).into_iter().collect();
+    }
+
     pub(super) fn remove(&mut self, task: TaskId, at: Steady) {
         self.0.remove(&(at, task));
     }

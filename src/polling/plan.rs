@@ -8,6 +8,7 @@ pub mod appointments;
 pub mod arrivals;
 pub mod classes;
 pub mod curiosity;
+pub mod figures;
 pub mod forecast;
 pub mod price;
 pub mod schedule;
@@ -20,6 +21,7 @@ use appointments::Appointments;
 use arrivals::Arrivals;
 use classes::{Classes, Waiting, seconds};
 use curiosity::Curiosity;
+use figures::{Figures, Lately};
 use price::Price;
 use table::Table;
 
@@ -39,25 +41,13 @@ pub struct Plan {
     table: Arc<Table>,
     price: Price,
     figures: Option<(Figures, Steady)>,
+    lately: Lately,
     /// Something was learned that has not been handed out to be kept.
     learned: bool,
 }
 
 /// Figures are for people: they may be so old.
-const FIGURES_GOOD_FOR: Duration = Duration::from_secs(30);
-
-/// What a lane's schedule amounts to, for people.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Figures {
-    /// What one look must save, in waiting.
-    price: Duration,
-    /// Looks a new task can expect.
-    pub polls_per_task: f64,
-    /// How long after a new task settles it can expect to be seen.
-    pub expected_delay: Duration,
-    /// That delay, divided by the least possible with as many looks.
-    pub ratio_to_bound: f64,
-}
+const FIGURES_GOOD_FOR: Duration = Duration::from_secs(10);
 
 impl Plan {
     /// An empty schedule. A look must save at least `worth` of waiting.
@@ -72,6 +62,7 @@ impl Plan {
             table: Table::prior(),
             price: Price::new(worth),
             figures: None,
+            lately: Lately::default(),
             learned: false,
         }
     }
@@ -133,7 +124,10 @@ impl Plan {
     /// It was seen settled at `seen`.
     pub fn settled(&mut self, task: &Waiting, seen: Steady) {
         self.probed(task, seen, true);
-        self.estimate.settled(task.age(), seconds(seen.0 - task.born.0));
+        let age = seconds(seen.0 - task.born.0);
+        let bound = self.figures.map(|(figures, _)| figures.bound);
+        self.lately.settled(self.table.life(), task.age(), age, bound);
+        self.estimate.settled(task.age(), age);
     }
 
     /// A new task that is looked at sooner than it would be was looked at out of curiosity.
@@ -205,7 +199,7 @@ impl Plan {
         });
         let (table, price) = (&self.table, &self.price);
         self.classes.reprice(|head, place| due(table, price, head, place));
-        self.sum_up(now);
+        self.sum_up(now, quota);
     }
 
     fn learn(&mut self) {
@@ -239,24 +233,17 @@ impl Plan {
     /// What the schedule amounts to, once something is known about the tasks.
     #[must_use]
     pub fn figures(&self) -> Option<Figures> {
-        self.figures.map(|(figures, _)| figures)
+        self.figures.map(|(figures, _)| self.lately.added_to(figures))
     }
 
-    fn sum_up(&mut self, now: Steady) {
+    fn sum_up(&mut self, now: Steady, quota: &Quota) {
         let fresh = self.figures.is_some_and(|(_, at)| now < at.after(FIGURES_GOOD_FOR));
         if fresh || !self.estimate.known() {
             return;
         }
-        let row = self.price.row();
-        let schedule = self.table.row(row);
-        let (polls, delay) = schedule.expected(self.table.life());
-        let bound = schedule.cost() - table::price(row) * polls;
-        let figures = Figures {
-            price: Duration::from_secs_f64(self.price.seconds()),
-            polls_per_task: polls,
-            expected_delay: Duration::from_secs_f64(delay.max(0.0)),
-            ratio_to_bound: if bound > 0.0 { delay / bound } else { 1.0 },
-        };
+        let (level, lowest) = (self.price.level(), self.price.lowest());
+        let rate = self.arrivals.rate();
+        let figures = figures::figures(&self.table, level, lowest, rate, quota.limits());
         self.figures = Some((figures, now));
     }
 

@@ -25,8 +25,15 @@ const SHARE_MIN: u32 = 5;
 /// Then so many hundredths of the limits are tried again, every so often.
 const SHARE_PROBE: u32 = 5;
 const SHARE_PROBE_EVERY: Duration = Duration::from_secs(60);
-/// Polls reserved in one step: a crash costs at most this much of the quota.
-const RESERVE_STEP: u32 = 50;
+/// Polls reserved in one step. Whatever is reserved and not spent is lost to a crash, so the first
+/// steps are small: a crash loop must not burn the minute that it starts in.
+const RESERVE_FIRST: u32 = 8;
+/// Steps grow to this while one follows the other soon, so that a busy lane writes rarely.
+const RESERVE_MAX: u32 = 50;
+const RESERVE_MORE_WITHIN: Duration = Duration::from_secs(2);
+const RESERVE_LESS_AFTER: Duration = Duration::from_secs(15);
+/// At a graceful stop polls are written down in groups of this span: a few kilobytes at most.
+const CLOSING_SPAN: Duration = Duration::from_millis(250);
 
 /// One lane's quota.
 #[derive(Debug)]
@@ -38,6 +45,9 @@ pub struct Quota {
     under_way: BTreeMap<Steady, u32>,
     /// Polls that may be sent without another reservation.
     permits: u32,
+    /// How many to reserve next, and when that was last done.
+    step: u32,
+    stepped: Option<Steady>,
     /// Reservations that still matter, oldest first.
     reserved: VecDeque<(Steady, u32)>,
     /// Feishu said no: nothing until then.
@@ -57,6 +67,8 @@ impl Quota {
             arrived: VecDeque::new(),
             under_way: BTreeMap::new(),
             permits: 0,
+            step: RESERVE_FIRST,
+            stepped: None,
             reserved: VecDeque::new(),
             closed_until: None,
             share: 100,
@@ -143,13 +155,18 @@ impl Quota {
     /// How many polls to reserve, if it is time to.
     #[must_use]
     pub fn reservation_wanted(&self) -> Option<u32> {
-        (self.permits < RESERVE_STEP / 2).then_some(RESERVE_STEP)
+        (self.permits < self.step / 2).then_some(self.step)
     }
 
     /// A reservation is durable.
     pub fn reserved(&mut self, polls: u32, now: Steady) {
         self.permits += polls;
         self.reserved.push_back((now, polls));
+        self.step = match self.stepped.replace(now).map(|last| now.since(last)) {
+            Some(gone) if gone < RESERVE_MORE_WITHIN => (self.step * 2).min(RESERVE_MAX),
+            Some(gone) if gone >= RESERVE_LESS_AFTER => (self.step / 2).max(RESERVE_FIRST),
+            _ => self.step,
+        };
         self.forget(now);
     }
 
@@ -157,6 +174,31 @@ impl Quota {
     #[must_use]
     pub fn reservations_with(&self, polls: u32, now: Steady) -> Vec<(Steady, u32)> {
         self.reserved.iter().copied().chain([(now, polls)]).collect()
+    }
+
+    /// What was really spent in the last minute, as reservations for [`Quota::restore`]: the next
+    /// owner of a lane that stops in good order need not count what was only reserved.
+    #[must_use]
+    pub fn closing(&self, now: Steady) -> Vec<(Steady, u32)> {
+        let since = now.before(MINUTE);
+        let mut groups: Vec<(Steady, Steady, u32)> = Vec::new();
+        for at in self.arrived.iter().copied().filter(|at| *at > since) {
+            match groups.last_mut() {
+                Some((first, last, polls)) if at.since(*first) < CLOSING_SPAN => {
+                    (*last, *polls) = (at, *polls + 1);
+                }
+                _ => groups.push((at, at, 1)),
+            }
+        }
+        // A reservation counts as spent when the next one was made, the last one at the restart.
+        let mut closing = Vec::with_capacity(groups.len() + 1);
+        let mut from = groups.first().map_or(now, |(first, ..)| *first);
+        for (_, last, polls) in groups {
+            closing.push((from, polls));
+            from = last;
+        }
+        closing.push((from, self.under_way.values().sum()));
+        closing
     }
 
     /// Polls in the last second and in the last minute.
@@ -231,88 +273,4 @@ impl Quota {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn quota() -> Quota {
-        Quota::new(QuotaLimits::default())
-    }
-
-    /// Sends as early as allowed, `polls` times; replies take `rtt`.
-    fn send_all(quota: &mut Quota, mut now: Steady, polls: u32, rtt: Duration) -> Vec<Steady> {
-        let mut sent = Vec::new();
-        let mut open: VecDeque<Steady> = VecDeque::new();
-        while sent.len() < polls as usize {
-            let earliest = quota.earliest(now);
-            let reply = open.front().map(|at| at.after(rtt));
-            if let Some(reply) = reply.filter(|reply| *reply <= earliest.max(now)) {
-                now = now.max(reply);
-                quota.replied(open.pop_front().unwrap(), now);
-                continue;
-            }
-            now = earliest;
-            if quota.permits() == 0 {
-                quota.reserved(RESERVE_STEP, now);
-            }
-            quota.spend(now);
-            sent.push(now);
-            open.push_back(now);
-        }
-        sent
-    }
-
-    fn most_in_any(sent: &[Steady], window: Duration) -> usize {
-        (0..sent.len())
-            .map(|first| {
-                sent[first..].iter().take_while(|at| at.since(sent[first]) < window).count()
-            })
-            .max()
-            .unwrap_or(0)
-    }
-
-    #[test]
-    fn no_window_ever_holds_more_than_its_limit_and_little_is_wasted() {
-        for rtt in [0_u32, 80, 900] {
-            let sent = send_all(&mut quota(), Steady(0), 3_000, Duration::from_millis(rtt.into()));
-            assert_eq!(most_in_any(&sent, Duration::from_secs(1)), 50);
-            assert_eq!(most_in_any(&sent, Duration::from_secs(60)), 1_000);
-            // Every thousand starts a minute after the one before and takes 20 bursts of 50.
-            assert!(
-                sent[2_999] < Steady(142_500 + 20 * i64::from(rtt)),
-                "rtt {rtt}: {:?}",
-                sent[2_999]
-            );
-        }
-    }
-
-    #[test]
-    fn a_restart_counts_what_may_have_been_spent() {
-        let mut quota = quota();
-        quota.restore(&[(Steady(0), 500), (Steady(30_000), 480)], Steady(40_000));
-        let sent = send_all(&mut quota, Steady(40_000), 21, Duration::ZERO);
-        assert_eq!(sent[0], Steady(41_020), "the last reservation may have been spent just now");
-        assert_eq!(sent[19], Steady(41_020));
-        assert_eq!(sent[20], Steady(90_020), "the first one by the time of the second");
-    }
-
-    #[test]
-    fn a_refusal_cuts_the_share_that_is_used_and_quiet_minutes_give_it_back() {
-        let mut quota = quota();
-        quota.refused(Duration::from_secs(1), Steady(0));
-        quota.refused(Duration::from_secs(1), Steady(500));
-        let _ = quota.earliest(Steady(2_000));
-        assert_eq!(quota.room(Steady(2_000), Duration::ZERO), 700);
-        let _ = quota.earliest(Steady(120_000));
-        assert_eq!(quota.room(Steady(120_000), Duration::ZERO), 800);
-        let _ = quota.earliest(Steady(600_000));
-        assert_eq!(quota.room(Steady(600_000), Duration::ZERO), 1_000);
-    }
-
-    #[test]
-    fn a_refusal_closes_the_quota_until_the_reset() {
-        let mut quota = quota();
-        quota.refused(Duration::from_secs(7), Steady(1_000));
-        assert_eq!(quota.earliest(Steady(2_000)), Steady(8_000));
-        assert_eq!(quota.earliest(Steady(9_000)), Steady(9_000));
-    }
-}
+mod tests;

@@ -1,6 +1,6 @@
 //! One lane's shell: performs the steps its brain asks for and feeds it what happens.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -19,9 +19,11 @@ use crate::store::{
 use crate::task::{LaneName, TaskId};
 
 mod effects;
+mod names;
 mod show;
 
-use self::effects::{Event, PollResult};
+use self::effects::{Effect, Event, PollResult};
+use self::names::Names;
 
 /// The longest wait: a loop that comes round shows that it is alive.
 const WAIT_MAX: Duration = Duration::from_secs(15);
@@ -47,7 +49,7 @@ pub(super) struct Worker {
     name: LaneName,
     lease: Lease,
     lane: Lane,
-    named: BTreeMap<TaskId, (Box<str>, Box<str>)>,
+    names: Names,
     /// Tasks whose progress is not written down yet.
     dirty: BTreeSet<TaskId>,
     dirty_since: Option<Steady>,
@@ -97,7 +99,7 @@ impl Worker {
             name,
             lease: taken.lease,
             lane,
-            named: BTreeMap::new(),
+            names: Names::default(),
             dirty: BTreeSet::new(),
             dirty_since: None,
             version: 0,
@@ -195,7 +197,7 @@ impl Worker {
     // ---- effects ----
 
     fn poll(&mut self, task: TaskId, sent: Steady) {
-        let Some((website, delivery_task)) = self.named.get(&task).cloned() else { return };
+        let Some((website, delivery_task)) = self.names.get(task) else { return };
         let clock = Arc::clone(&self.context.clock);
         let upstream = self.upstream();
         self.effects.push(effects::poll(upstream, clock, task, website, delivery_task, sent));
@@ -203,10 +205,14 @@ impl Worker {
 
     /// Writes down a reservation and, with it, how far tasks have come.
     fn checkpoint(&mut self, polls: u32, now: Steady) {
-        let reservations = (polls > 0).then(|| {
-            let all = self.lane.quota().reservations_with(polls, now);
-            all.into_iter().map(|(at, polls)| Reservation { at: self.wall_of(at), polls }).collect()
-        });
+        let reservations = (polls > 0).then(|| self.lane.quota().reservations_with(polls, now));
+        let effect = self.written(reservations, polls);
+        self.effects.push(effect);
+    }
+
+    fn written(&mut self, spent: Option<Vec<(Steady, u32)>>, polls: u32) -> Effect {
+        let reservation = |(at, polls)| Reservation { at: self.wall_of(at), polls };
+        let reservations = spent.map(|spent| spent.into_iter().map(reservation).collect());
         let progress = std::mem::take(&mut self.dirty)
             .into_iter()
             .filter_map(|task| Some((task, self.progress(task)?)))
@@ -214,14 +220,14 @@ impl Worker {
         self.dirty_since = None;
         let checkpoint = Checkpoint { reservations, memory: self.lane.memory(), progress };
         let store = Arc::clone(&self.context.store);
-        self.effects.push(effects::checkpoint(store, self.lease, checkpoint, polls));
+        effects::checkpoint(store, self.lease, checkpoint, polls)
     }
 
     fn settle(&mut self, task: TaskId, outcome: Outcome, log_id: Option<String>) {
         let Some(ending) = self.ending(task, log_id) else { return };
         let seen = ending.progress.last_pending_at.map_or(Duration::ZERO, |at| ending.at.since(at));
         let (class, reason) = outcome.words();
-        let delivery_task_id = self.named.get(&task).map_or("", |(_, id)| id);
+        let delivery_task_id = self.names.id(task);
         tracing::info!(lane = %self.name, delivery_task_id, outcome = class, reason,
             polls = ending.progress.polls, log_id = ending.log_id, "task settled");
         self.context.metrics.settled(&self.name, &outcome, seen);
@@ -231,7 +237,7 @@ impl Worker {
 
     fn give_up(&mut self, task: TaskId) {
         let Some(ending) = self.ending(task, None) else { return };
-        let delivery_task_id = self.named.get(&task).map_or("", |(_, id)| id);
+        let delivery_task_id = self.names.id(task);
         tracing::info!(lane = %self.name, delivery_task_id, polls = ending.progress.polls,
             "a registration's time is over: timed_out");
         let store = Arc::clone(&self.context.store);
@@ -250,13 +256,19 @@ impl Worker {
 
     fn loaded(&mut self, changes: Vec<Change>, now: Steady) {
         let again = std::mem::replace(&mut self.loading, Loading::Idle) == Loading::Again;
-        let more = changes.len() >= effects::CHANGES_MAX as usize;
+        let first = self.version == 0;
+        // The first look takes all there is, the next ones a page.
+        let more = !first && changes.len() >= effects::CHANGES_MAX as usize;
         for change in changes {
             self.version = self.version.max(change.version);
             match change.watch {
                 Some(watch) => self.watch(change.task, watch, now),
                 None => self.forget(change.task),
             }
+        }
+        if first {
+            self.names.compact();
+            self.lane.compact();
         }
         if again || more {
             self.load();
@@ -272,12 +284,12 @@ impl Worker {
             not_found_since: watch.progress.not_found_since.map(|at| self.steady_of(at)),
         };
         self.lane.watch(task, watched, now);
-        self.named.insert(task, (watch.website_id.into(), watch.delivery_task_id.into()));
+        self.names.insert(task, &watch.website_id, &watch.delivery_task_id);
     }
 
     fn forget(&mut self, task: TaskId) {
         self.lane.forget(task);
-        self.named.remove(&task);
+        self.names.remove(task);
         self.dirty.remove(&task);
     }
 
@@ -307,9 +319,15 @@ impl Worker {
                 () = &mut deadline => break,
             }
         }
-        if !self.lost && !self.dirty.is_empty() {
-            self.checkpoint(0, self.context.clock.steady());
-            let _ = tokio::time::timeout(DRAIN, self.effects.next()).await;
+        if !self.lost {
+            // What was reserved and not spent is given back: the next owner polls at once.
+            let spent = self.lane.quota().closing(self.context.clock.steady());
+            let written = self.written(Some(spent), 0);
+            if let Ok(Event::Reserved { stored: Err(error), .. }) =
+                tokio::time::timeout(DRAIN, written).await
+            {
+                tracing::warn!(lane = %self.name, %error, "the lane's last state is not stored");
+            }
         }
         self.context.board.remove(&self.name);
     }

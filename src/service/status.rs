@@ -58,7 +58,7 @@ mod tests {
             polls_last_second: 10,
             polls_last_minute: 400,
             quota: QuotaLimits::default(),
-            expected_delay: None,
+            figures: None,
             alive_at: Steady(0),
         };
         (LaneName { account: account.into(), kind: Kind::default() }, status)

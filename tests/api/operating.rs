@@ -7,6 +7,7 @@ use outcomed::api::Limits;
 use outcomed::clock::{Steady, Timestamp};
 use outcomed::config::QuotaLimits;
 use outcomed::polling::board::{LaneStatus, Suspension};
+use outcomed::polling::plan::figures::Figures;
 use outcomed::task::{Kind, LaneName};
 use serde_json::{Value, json};
 
@@ -19,7 +20,15 @@ fn lane(suspended: Option<Suspension>) -> (LaneName, LaneStatus) {
         polls_last_second: 3,
         polls_last_minute: 170,
         quota: QuotaLimits::default(),
-        expected_delay: Some(Duration::from_millis(850)),
+        figures: Some(Figures {
+            price: Duration::from_millis(95),
+            tasks_per_minute: 190.0,
+            polls_per_task: 5.25,
+            expected_delay: Duration::from_millis(850),
+            mean_delay: Some(Duration::from_millis(870)),
+            bound: Duration::from_millis(820),
+            ratio_to_bound: 1.061,
+        }),
         alive_at: Steady(0),
     };
     (LaneName { account: "default".into(), kind: Kind::default() }, status)
@@ -48,10 +57,14 @@ async fn accounts_show_what_their_lanes_do_and_idle_ones_are_ok() {
              "message": "grant the scope in Feishu's console",
              "since": "1970-01-01T00:00:01.000Z", "watched": 12,
              "polls": {"last_second": 3, "last_minute": 170}, "quota": quota,
-             "expected_detection_delay": "850ms"},
+             "expected_detection_delay": "850ms", "mean_detection_delay": "870ms",
+             "detection_delay_bound": "820ms", "ratio_to_bound": 1.06, "poll_price": "95ms",
+             "polls_per_task": 5.25, "tasks_per_minute": 190.0},
             {"name": "idle", "state": "ok", "reason": null, "message": null, "since": null,
              "watched": 0, "polls": {"last_second": 0, "last_minute": 0}, "quota": quota,
-             "expected_detection_delay": null},
+             "expected_detection_delay": null, "mean_detection_delay": null,
+             "detection_delay_bound": null, "ratio_to_bound": null, "poll_price": null,
+             "polls_per_task": null, "tasks_per_minute": null},
         ]})
     );
 }

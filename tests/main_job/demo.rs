@@ -13,7 +13,14 @@ async fn the_demo_does_the_main_job_and_ends_well() {
     let told = String::from_utf8(output.stdout).unwrap();
     let rest = String::from_utf8(output.stderr).unwrap();
     assert_eq!(output.status.code(), Some(0), "{told}{rest}");
-    for words in ["30 delivered, every signature verified", "1 failed: duplicate", ", 0 refused;"] {
+    for words in [
+        "30 delivered, every signature verified",
+        "1 failed: duplicate",
+        ", 0 refused;",
+        "plan        a poll must save ",
+        " polls a task; a delay of ",
+        " of the bound",
+    ] {
         assert!(told.contains(words), "{words} is not in: {told}{rest}");
     }
 }

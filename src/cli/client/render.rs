@@ -144,7 +144,7 @@ pub(super) fn attempts(list: &Value) -> String {
     )
 }
 
-/// Every account, and under the table what a person should do about the suspended ones.
+/// Every account, then each one's plan, and what a person should do about the suspended ones.
 pub(super) fn accounts(list: &Value) -> String {
     let mut shown = rows(
         &["ACCOUNT", "STATE", "WATCHED", "POLLS 1s", "OF", "POLLS 60s", "OF", "DETECTED WITHIN"],
@@ -160,6 +160,25 @@ pub(super) fn accounts(list: &Value) -> String {
         ],
         list,
     );
+    let known = |account: &&Value| account.get("ratio_to_bound").is_some_and(Value::is_number);
+    let mut planned = items(list).iter().filter(known).peekable();
+    if planned.peek().is_some() {
+        shown.push('\n');
+    }
+    for account in planned {
+        let text = |pointer| text(account, pointer);
+        shown = format!(
+            "{shown}\n{}: {} tasks a minute, {} polls a task, each must save {} of waiting\n  \
+             seen {} late on average; at least {} with this quota: x{} of the bound",
+            text("/name"),
+            text("/tasks_per_minute"),
+            text("/polls_per_task"),
+            text("/poll_price"),
+            text("/mean_detection_delay"),
+            text("/detection_delay_bound"),
+            text("/ratio_to_bound"),
+        );
+    }
     for account in items(list) {
         if account.get("reason").is_some_and(|reason| !reason.is_null()) {
             let (name, reason) = (text(account, "/name"), text(account, "/reason"));
@@ -179,6 +198,25 @@ mod tests {
         let value = serde_json::json!({"error": "\u{1b}[2Jgone\nnext 飞书"});
         assert_eq!(text(&value, "/error"), "\\u{1b}[2Jgone\\nnext 飞书");
         assert_eq!(text(&value, "/absent"), "-");
+    }
+
+    #[test]
+    fn an_account_that_knows_its_tasks_tells_its_plan() {
+        let list = serde_json::json!({"items": [
+            {"name": "default", "state": "ok", "expected_detection_delay": "850ms",
+             "mean_detection_delay": "870ms", "detection_delay_bound": "820ms",
+             "ratio_to_bound": 1.06, "poll_price": "95ms", "polls_per_task": 5.25,
+             "tasks_per_minute": 190.5},
+            {"name": "idle", "state": "ok", "ratio_to_bound": null}]});
+        let shown = accounts(&list);
+        let lines: Vec<&str> = shown.lines().collect();
+        assert!(lines.contains(
+            &"default: 190.5 tasks a minute, 5.25 polls a task, each must save 95ms of waiting"
+        ));
+        assert!(lines.contains(
+            &"  seen 870ms late on average; at least 820ms with this quota: x1.06 of the bound"
+        ));
+        assert!(!shown.contains("idle: "), "{shown}");
     }
 
     #[test]

@@ -13,7 +13,7 @@ use sha2::{Digest as _, Sha256};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
-use super::story::{Arrival, Figures};
+use super::story::{Arrival, Figures, Plan};
 use crate::app::{App, StartError};
 use crate::clock::{Clock as _, SystemClock, millis};
 use crate::config::secret::Secret;
@@ -218,6 +218,24 @@ impl Stage {
         })
     }
 
+    /// What the daemon says of its schedule, once it knows enough.
+    pub(super) async fn plan(&self) -> Result<Option<Plan>, StageError> {
+        let url = format!("{}/v1/accounts", self.api);
+        let answer = self.http.get(url).bearer_auth(&self.token).send().await?;
+        let accounts: Value = answer.json().await?;
+        let account = &accounts["items"][0];
+        let word = |name: &str| account[name].as_str().map(str::to_owned);
+        Ok((|| {
+            Some(Plan {
+                price: word("poll_price")?,
+                polls_per_task: account["polls_per_task"].as_f64()?,
+                expected: word("expected_detection_delay")?,
+                bound: word("detection_delay_bound")?,
+                ratio: account["ratio_to_bound"].as_f64()?,
+            })
+        })())
+    }
+
     /// How many registrations the daemon itself calls delivered.
     pub(super) async fn delivered(&self) -> Result<usize, StageError> {
         let mut count = 0;
@@ -238,6 +256,7 @@ impl Stage {
             "\nstill running; Ctrl-C ends it. In another terminal:\n".to_owned(),
             format!("  export OUTCOMED_URL={} OUTCOMED_TOKEN={}", self.api, self.token),
             "  outcomed list".to_owned(),
+            "  outcomed accounts".to_owned(),
             format!("  outcomed register {WEBSITE} TASK --callback {}", self.steady.url()),
         ];
         shown.to_vec()
@@ -296,7 +315,8 @@ fn config(feishu: &MockFeishu, token: &str, secret: &[u8], store: PathBuf) -> Co
     let loopback = IpNet::from(std::net::IpAddr::from([127, 0, 0, 1]));
     let client = Client {
         name: "demo".into(),
-        role: Role::Client,
+        // So that `--keep` can show the account too.
+        role: Role::Operator,
         token_sha256: Sha256::digest(token).into(),
         signing_secrets: vec![SigningSecret::new(secret.to_vec())],
         callback_allow: vec![CallbackAllow::Cidr(loopback)],

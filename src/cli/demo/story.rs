@@ -38,6 +38,25 @@ pub(super) struct Figures {
     pub(super) peak_per_second: usize,
 }
 
+/// What the daemon says of its own schedule, as `GET /v1/accounts` has it.
+pub(super) struct Plan {
+    pub(super) price: String,
+    pub(super) polls_per_task: f64,
+    pub(super) expected: String,
+    pub(super) bound: String,
+    pub(super) ratio: f64,
+}
+
+impl Plan {
+    fn told(&self) -> String {
+        format!(
+            "a poll must save {} of waiting; {:.1} polls a task; a delay of {} is expected, {} \
+             would be the least possible: x{:.2} of the bound",
+            self.price, self.polls_per_task, self.expected, self.bound, self.ratio
+        )
+    }
+}
+
 #[derive(Default)]
 struct Task {
     number: usize,
@@ -125,7 +144,12 @@ impl Story {
         self.is_over() && self.forged == 0 && delivered == self.tasks.len()
     }
 
-    pub(super) fn summary(&self, figures: &Figures, delivered: usize) -> Vec<String> {
+    pub(super) fn summary(
+        &self,
+        figures: &Figures,
+        plan: Option<&Plan>,
+        delivered: usize,
+    ) -> Vec<String> {
         let mut outcomes: BTreeMap<&str, usize> = BTreeMap::new();
         for task in self.tasks.values() {
             *outcomes.entry(task.outcome.as_deref().unwrap_or("not told")).or_default() += 1;
@@ -150,6 +174,10 @@ impl Story {
                 seconds(Some(mean)),
                 seconds(delays.get(delays.len() / 2).copied()),
                 seconds(delays.last().copied()),
+            ),
+            format!(
+                "plan        {}",
+                plan.map_or_else(|| "too few tasks have settled to say".to_owned(), Plan::told)
             ),
             format!(
                 "quota       {} polls, at most {} in any second (50 allowed), {} refused; {} token call{}",

@@ -1,6 +1,7 @@
 //! What is true at the moment of a scrape, as against what has been counted since the start.
 
 use std::sync::atomic::AtomicU64;
+use std::time::Duration;
 
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
@@ -11,6 +12,7 @@ use super::labels::{BuildLabels, LaneLabels, StateLabel, WindowLabels};
 use crate::clock::Steady;
 use crate::observability::process::Process;
 use crate::polling::board::LaneStatus;
+use crate::polling::plan::figures::Figures;
 use crate::task::{LaneName, State};
 
 /// What is true at the moment of a scrape.
@@ -28,7 +30,7 @@ pub struct Snapshot {
     pub now: Steady,
 }
 
-type Seconds = Gauge<f64, AtomicU64>;
+type Real = Gauge<f64, AtomicU64>;
 
 impl Snapshot {
     /// The gauges, ready to encode: ours, and the conventional `process_` ones.
@@ -70,16 +72,10 @@ impl Snapshot {
         let suspended = Family::<LaneLabels, Gauge>::default();
         let polls = Family::<WindowLabels, Gauge>::default();
         let quota = Family::<WindowLabels, Gauge>::default();
-        let expected = Family::<LaneLabels, Seconds>::default();
-        let age = Family::<LaneLabels, Seconds>::default();
         for (lane, status) in &self.lanes {
             let labels = LaneLabels::from(lane);
             watched.get_or_create(&labels).set(whole(status.watched));
             suspended.get_or_create(&labels).set(i64::from(status.suspended.is_some()));
-            age.get_or_create(&labels).set(self.now.since(status.alive_at).as_secs_f64());
-            if let Some(delay) = status.expected_delay {
-                expected.get_or_create(&labels).set(delay.as_secs_f64());
-            }
             let LaneLabels { account, kind } = labels;
             let window = |window| WindowLabels { account: account.clone(), kind, window };
             polls.get_or_create(&window("1s")).set(i64::from(status.polls_last_second));
@@ -91,18 +87,71 @@ impl Snapshot {
         registry.register("lane_suspended", "1 while a person must act on the account", suspended);
         registry.register("lane_window_polls", "Polls sent in the last second or minute", polls);
         registry.register("lane_quota_polls", "Polls that the quota allows in a window", quota);
-        registry.register_with_unit(
-            "lane_expected_detection_delay",
-            "How long after a task settles it is expected to be seen",
-            Unit::Seconds,
-            expected,
-        );
+        self.figures_into(registry);
+        let age = |status: &LaneStatus| Some(self.now.since(status.alive_at).as_secs_f64());
         registry.register_with_unit(
             "lane_loop_age",
             "How long ago the lane's loop last came round",
             Unit::Seconds,
-            age,
+            self.of_lanes(age),
         );
+    }
+
+    /// What a lane's schedule amounts to; nothing for a lane that knows too little yet.
+    fn figures_into(&self, registry: &mut Registry) {
+        let times: [(&str, &str, fn(&Figures) -> Option<Duration>); 4] = [
+            (
+                "lane_expected_detection_delay",
+                "How long after a new task settles it is expected to be seen",
+                |figures| Some(figures.expected_delay),
+            ),
+            (
+                "lane_mean_detection_delay",
+                "How long after they settled the latest tasks were seen, on average",
+                |figures| figures.mean_delay,
+            ),
+            (
+                "lane_least_detection_delay",
+                "The bound: the least mean delay that any schedule could have at this load",
+                |figures| Some(figures.bound),
+            ),
+            (
+                "lane_poll_price",
+                "What one poll must save at present, in expected waiting",
+                |figures| Some(figures.price),
+            ),
+        ];
+        for (name, help, read) in times {
+            let gauges =
+                self.of_lanes(|status| Some(read(status.figures.as_ref()?)?.as_secs_f64()));
+            registry.register_with_unit(name, help, Unit::Seconds, gauges);
+        }
+        let numbers: [(&str, &str, fn(&Figures) -> f64); 3] = [
+            (
+                "lane_bound_ratio",
+                "The mean delay, or the expected one, divided by the bound",
+                |figures| figures.ratio_to_bound,
+            ),
+            ("lane_polls_per_task", "Polls that a new task can expect", |f| f.polls_per_task),
+            ("lane_tasks_per_minute", "New tasks a minute", |f| f.tasks_per_minute),
+        ];
+        for (name, help, read) in numbers {
+            registry.register(
+                name,
+                help,
+                self.of_lanes(|status| status.figures.as_ref().map(read)),
+            );
+        }
+    }
+
+    fn of_lanes(&self, read: impl Fn(&LaneStatus) -> Option<f64>) -> Family<LaneLabels, Real> {
+        let gauges = Family::<LaneLabels, Real>::default();
+        for (lane, status) in &self.lanes {
+            if let Some(value) = read(status) {
+                gauges.get_or_create(&lane.into()).set(value);
+            }
+        }
+        gauges
     }
 }
 

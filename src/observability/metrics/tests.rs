@@ -6,6 +6,7 @@ use crate::config::QuotaLimits;
 use crate::observability::process::Process;
 use crate::outcome::{Ids, Reason};
 use crate::polling::board::{LaneStatus, Suspension};
+use crate::polling::plan::figures::Figures;
 use crate::task::{Kind, State};
 
 fn lane() -> LaneName {
@@ -37,7 +38,15 @@ fn full() -> Metrics {
         polls_last_second: 3,
         polls_last_minute: 90,
         quota: QuotaLimits::default(),
-        expected_delay: Some(Duration::from_millis(1_500)),
+        figures: Some(Figures {
+            price: Duration::from_millis(95),
+            tasks_per_minute: 190.0,
+            polls_per_task: 5.25,
+            expected_delay: Duration::from_millis(1_500),
+            mean_delay: Some(Duration::from_millis(1_600)),
+            bound: Duration::from_millis(1_280),
+            ratio_to_bound: 1.25,
+        }),
         alive_at: Steady(1_000),
     };
     metrics.show(Snapshot {
@@ -82,6 +91,12 @@ fn what_happened_is_what_is_shown() {
         (format!(r#"outcomed_lane_window_polls{{{lane},window="60s"}}"#), "90"),
         (format!(r#"outcomed_lane_quota_polls{{{lane},window="1s"}}"#), "50"),
         (format!("outcomed_lane_expected_detection_delay_seconds{{{lane}}}"), "1.5"),
+        (format!("outcomed_lane_mean_detection_delay_seconds{{{lane}}}"), "1.6"),
+        (format!("outcomed_lane_least_detection_delay_seconds{{{lane}}}"), "1.28"),
+        (format!("outcomed_lane_poll_price_seconds{{{lane}}}"), "0.095"),
+        (format!("outcomed_lane_bound_ratio{{{lane}}}"), "1.25"),
+        (format!("outcomed_lane_polls_per_task{{{lane}}}"), "5.25"),
+        (format!("outcomed_lane_tasks_per_minute{{{lane}}}"), "190.0"),
         (format!("outcomed_lane_loop_age_seconds{{{lane}}}"), "2.0"),
         (format!(r#"outcomed_build_info{{version="{}"}}"#, env!("CARGO_PKG_VERSION")), "1"),
         ("process_open_fds".into(), "20"),

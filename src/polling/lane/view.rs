@@ -2,7 +2,7 @@
 
 use super::{Lane, Watched};
 use crate::clock::Steady;
-use crate::polling::plan::Figures;
+use crate::polling::plan::figures::Figures;
 use crate::polling::quota::Quota;
 use crate::source::AccountProblem;
 use crate::task::TaskId;
@@ -53,6 +53,12 @@ impl Lane {
     /// Chooses anew which tasks are looked at out of curiosity: for replays that differ.
     pub fn reseed(&mut self, seed: u64) {
         self.plan.reseed(seed);
+    }
+
+    /// Gives back what taking in many tasks one by one has left unused.
+    pub fn compact(&mut self) {
+        self.tasks = std::mem::take(&mut self.tasks).into_iter().collect();
+        self.deadlines.compact();
     }
 
     /// The lane's quota.

@@ -41,17 +41,10 @@ impl Price {
         self.level
     }
 
-    /// The price, seconds.
+    /// The least that it may be, as a level of the table.
     #[must_use]
-    pub fn seconds(&self) -> f64 {
-        price_at(self.level)
-    }
-
-    /// The row of the table nearest to the price.
-    #[must_use]
-    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a small number")]
-    pub fn row(&self) -> usize {
-        self.level.round() as usize
+    pub fn lowest(&self) -> f64 {
+        level_of(self.lowest)
     }
 
     /// Whether it is time for a new price.

@@ -78,7 +78,8 @@ impl Schedule {
 const UNCOUNTED: f64 = 2e-3;
 
 /// `∫ (s−x) f(x) dx` from `t` to `s`: the area between `F` and its value at `t`.
-fn waiting(life: &Lifetimes, t: f64, s: f64) -> f64 {
+#[must_use]
+pub fn waiting(life: &Lifetimes, t: f64, s: f64) -> f64 {
     const SLICES: u32 = 4;
     let before = life.survival(t);
     let width = (s - t) / f64::from(SLICES);

@@ -39,7 +39,8 @@ pub(super) enum Event {
     Loaded(store::Result<Vec<Change>>),
 }
 
-type Effect = BoxFuture<'static, Event>;
+/// What a lane's shell does.
+pub(super) type Effect = BoxFuture<'static, Event>;
 
 pub(super) fn prepare(upstream: Result<Upstream, AccountProblem>) -> Effect {
     async move {
@@ -57,8 +58,8 @@ pub(super) fn poll(
     upstream: Result<Upstream, AccountProblem>,
     clock: Arc<dyn Clock>,
     task: TaskId,
-    website: Box<str>,
-    delivery_task: Box<str>,
+    website: Arc<str>,
+    delivery_task: String,
     sent: Steady,
 ) -> Effect {
     async move {

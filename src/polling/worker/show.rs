@@ -48,7 +48,7 @@ impl Worker {
                 polls_last_second,
                 polls_last_minute,
                 quota: self.lane.quota().limits(),
-                expected_delay: self.lane.figures().map(|figures| figures.expected_delay),
+                figures: self.lane.figures(),
                 alive_at: now,
             },
         );

@@ -1,0 +1,135 @@
+use super::*;
+
+fn quota() -> Quota {
+    Quota::new(QuotaLimits::default())
+}
+
+/// Sends as early as allowed, `polls` times; replies take `rtt`.
+fn send_all(quota: &mut Quota, mut now: Steady, polls: u32, rtt: Duration) -> Vec<Steady> {
+    let mut sent = Vec::new();
+    let mut open: VecDeque<Steady> = VecDeque::new();
+    while sent.len() < polls as usize {
+        let earliest = quota.earliest(now);
+        let reply = open.front().map(|at| at.after(rtt));
+        if let Some(reply) = reply.filter(|reply| *reply <= earliest.max(now)) {
+            now = now.max(reply);
+            quota.replied(open.pop_front().unwrap(), now);
+            continue;
+        }
+        now = earliest;
+        if quota.permits() == 0 {
+            quota.reserved(RESERVE_MAX, now);
+        }
+        quota.spend(now);
+        sent.push(now);
+        open.push_back(now);
+    }
+    sent
+}
+
+fn most_in_any(sent: &[Steady], window: Duration) -> usize {
+    (0..sent.len())
+        .map(|first| sent[first..].iter().take_while(|at| at.since(sent[first]) < window).count())
+        .max()
+        .unwrap_or(0)
+}
+
+#[test]
+fn no_window_ever_holds_more_than_its_limit_and_little_is_wasted() {
+    for rtt in [0_u32, 80, 900] {
+        let sent = send_all(&mut quota(), Steady(0), 3_000, Duration::from_millis(rtt.into()));
+        assert_eq!(most_in_any(&sent, Duration::from_secs(1)), 50);
+        assert_eq!(most_in_any(&sent, Duration::from_secs(60)), 1_000);
+        // Every thousand starts a minute after the one before and takes 20 bursts of 50.
+        assert!(
+            sent[2_999] < Steady(142_500 + 20 * i64::from(rtt)),
+            "rtt {rtt}: {:?}",
+            sent[2_999]
+        );
+    }
+}
+
+#[test]
+fn a_restart_counts_what_may_have_been_spent() {
+    let mut quota = quota();
+    quota.restore(&[(Steady(0), 500), (Steady(30_000), 480)], Steady(40_000));
+    let sent = send_all(&mut quota, Steady(40_000), 21, Duration::ZERO);
+    assert_eq!(sent[0], Steady(41_020), "the last reservation may have been spent just now");
+    assert_eq!(sent[19], Steady(41_020));
+    assert_eq!(sent[20], Steady(90_020), "the first one by the time of the second");
+}
+
+#[test]
+fn a_graceful_restart_goes_on_at_once_and_no_window_notices() {
+    for (pause, rtt) in [(0, 0_u32), (1, 30), (400, 0), (700, 80), (3_000, 0)] {
+        let mut quota = quota();
+        let rtt = Duration::from_millis(rtt.into());
+        let mut sent = send_all(&mut quota, Steady(0), 470, rtt);
+        let stopped = sent[469].after(rtt * 2);
+        for at in sent[460..].to_vec() {
+            quota.replied(at, stopped);
+        }
+        let closing = quota.closing(stopped);
+        assert!(closing.len() < 60, "{}", closing.len());
+        let started = Steady(stopped.0 + pause);
+        let mut next = self::quota();
+        next.restore(&closing, started);
+        let waits = next.earliest(started).since(started);
+        assert!(waits < Duration::from_millis(1_020), "{waits:?}");
+        if pause >= 700 {
+            assert_eq!(next.earliest(started), started, "after {pause} ms");
+        }
+        sent.extend(send_all(&mut next, started, 700, Duration::ZERO));
+        assert_eq!(most_in_any(&sent, Duration::from_secs(1)), 50);
+        assert_eq!(most_in_any(&sent, Duration::from_secs(60)), 1_000);
+        // 1,170 polls: a minute's thousand, and the rest a minute after the first.
+        assert!(sent[999] < Steady(24_000 + pause), "{:?}", sent[999]);
+    }
+}
+
+#[test]
+fn a_crash_loop_burns_little_and_a_busy_lane_writes_rarely() {
+    let mut spent = Vec::new();
+    for life in 0..20 {
+        let mut quota = quota();
+        let now = Steady(life * 200);
+        quota.restore(&spent, now);
+        let polls = quota.reservation_wanted().unwrap();
+        spent = quota.reservations_with(polls, now);
+    }
+    let burnt: u32 = spent.iter().map(|(_, polls)| polls).sum();
+    assert!(burnt <= 160, "{burnt} of 1000 burnt by twenty lives that sent nothing");
+    let mut quota = quota();
+    let mut writes = 0;
+    for poll in 0..1_000 {
+        let now = Steady(poll * 60);
+        if let Some(polls) = quota.reservation_wanted() {
+            quota.reserved(polls, now);
+            writes += 1;
+        }
+        quota.spend(now);
+        quota.replied(now, now);
+    }
+    assert!(writes <= 30, "{writes} writes for a minute's thousand polls");
+}
+
+#[test]
+fn a_refusal_cuts_the_share_that_is_used_and_quiet_minutes_give_it_back() {
+    let mut quota = quota();
+    quota.refused(Duration::from_secs(1), Steady(0));
+    quota.refused(Duration::from_secs(1), Steady(500));
+    let _ = quota.earliest(Steady(2_000));
+    assert_eq!(quota.room(Steady(2_000), Duration::ZERO), 700);
+    let _ = quota.earliest(Steady(120_000));
+    assert_eq!(quota.room(Steady(120_000), Duration::ZERO), 800);
+    let _ = quota.earliest(Steady(600_000));
+    assert_eq!(quota.room(Steady(600_000), Duration::ZERO), 1_000);
+}
+
+#[test]
+fn a_refusal_closes_the_quota_until_the_reset() {
+    let mut quota = quota();
+    quota.refused(Duration::from_secs(7), Steady(1_000));
+    assert_eq!(quota.earliest(Steady(2_000)), Steady(8_000));
+    assert_eq!(quota.earliest(Steady(9_000)), Steady(9_000));
+}
