@@ -22,7 +22,7 @@ pub(in crate::store) use table::{PAGE_ROWS, TABLES, Table};
 pub(in crate::store) use value::{Row, Value};
 
 use super::StoreError;
-use super::postgres::arriving::Arriving;
+use super::postgres::arriving::{Arriving, Place};
 use super::sqlite::leaving::{Leaving, Mark};
 use super::sqlite::{LockError, OpenError};
 use crate::clock::Clock;
@@ -222,19 +222,21 @@ async fn copy(
     to: &Arriving,
     told: &Told<'_>,
 ) -> Result<(), MoveError> {
-    let place = to.place(table).await?;
-    let mut copied = place.copied;
-    let mut page = from.page(table, place.after).await?;
+    let mut place = to.place(table).await?;
+    let mut page = from.page(table, place.after.clone()).await?;
     while let Some(last) = page.last() {
         let after = last[..table.key].to_vec();
         check::make_storable(table, &mut page);
-        let (put, next) = tokio::join!(to.put(id, table, copied, &page), from.page(table, after));
-        if !put? {
+        let (before, copied) = (place.copied, place.copied + page.len() as u64);
+        let put = to.put(id, table, before, &page);
+        let (put, next) = tokio::join!(put, from.page(table, after.clone()));
+        let there = Place { copied, after };
+        // What a killed predecessor had sent may still have been on its way: then it is there.
+        if !put? && to.place(table).await? != there {
             return Err(rival(to).await);
         }
-        copied += page.len() as u64;
-        told.rows(table, page.len() as u64, Step::Copying);
-        page = next?;
+        told.rows(table, copied - before, Step::Copying);
+        (place, page) = (there, next?);
     }
     Ok(())
 }

@@ -1,5 +1,6 @@
 //! A file with something in every state, an empty database, and what both say of themselves.
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -192,11 +193,12 @@ async fn fill(store: &Sqlite, tasks: usize) {
         };
         store.checkpoint(&lease, checkpoint).await.unwrap();
         let changes = store.changes(&lease, 0, 1_000_000).await.unwrap();
+        let named = changes.into_iter().map(|c| (c.watch.unwrap().delivery_task_id, c.task));
+        let rows: BTreeMap<String, TaskId> = named.collect();
         // What makes a state is slow; a few of each are enough.
-        for (n, change) in changes.iter().enumerate().take(64) {
-            let name = change.watch.as_ref().unwrap().delivery_task_id.clone();
+        for (n, (name, task)) in rows.into_iter().enumerate().take(64) {
             let id = format!("{}ats", name.strip_prefix("task-").unwrap());
-            live(store, &lease, change.task, n, &id).await;
+            live(store, &lease, task, n, &id).await;
         }
     }
     for (id, client) in [("redel_1", None), ("redel_2", Some("ats")), ("redel_3", Some("crm"))] {
@@ -253,8 +255,9 @@ pub async fn told<S: Store>(store: &S) -> Vec<String> {
     }
     for client in ["ats", "crm"] {
         told.push(format!("{:?}", store.outcomes(client, 0, 100_000).await.unwrap()));
-        let due = store.due(&format!("https://{client}.example:443"), Timestamp(99_000), 100_000);
-        told.push(format!("{:?}", due.await.unwrap()));
+        let origin = format!("https://{client}.example:443");
+        let due = store.due(&origin, Timestamp(99_000), 100_000).await.unwrap();
+        told.push(format!("{due:?}"));
     }
     told.push(format!("{:?}", store.origins().await.unwrap()));
     told.push(format!("{:?}", store.lanes().await.unwrap()));

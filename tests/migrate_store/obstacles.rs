@@ -117,7 +117,7 @@ async fn a_move_that_is_taken_back_opens_the_file_and_closes_the_database() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_move_that_failed_halfway_can_be_taken_back_without_its_database() {
-    let world = world(4).await;
+    let world = world(24).await;
     world
         .rig(
             "BEFORE INSERT ON attempt FOR EACH STATEMENT",
