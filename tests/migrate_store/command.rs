@@ -41,11 +41,11 @@ impl World {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_move_that_is_killed_goes_on_where_it_was_and_nothing_is_there_twice_or_lost() {
-    let world = world(1_600).await;
+    let world = world(1_000).await;
     let before = told(&world.sqlite().unwrap()).await;
     let slow = "PERFORM pg_sleep(0.2);";
     world.rig("BEFORE INSERT ON registration FOR EACH STATEMENT", slow).await;
-    for _ in 0..3 {
+    for _ in 0..2 {
         tokio::task::block_in_place(|| world.kill_in_mid_move());
         assert!(world.sqlite_refuses().contains("not finished"));
         assert!(world.postgres_refuses().await.contains("not finished"));
@@ -69,6 +69,14 @@ async fn the_program_shows_its_progress_and_sums_up() {
     let registration = lines.iter().find(|line| line[0] == "registration").unwrap();
     assert_eq!((registration[1], registration[2].len()), ("80", 64), "{data}");
     assert_eq!(lines.len(), 8, "{data}");
+    let daemon = Command::new(env!("CARGO_BIN_EXE_outcomed"))
+        .args(["serve", "--listen", "127.0.0.1:0", "--store", &world.from()])
+        .current_dir(world.file.parent().unwrap())
+        .output()
+        .unwrap();
+    let refused = error(&daemon);
+    assert_eq!(daemon.status.code(), Some(1), "{refused}");
+    assert!(refused.contains("its data moved to postgres 127.0.0.1:"), "{refused}");
     let again = outcomed(&["--from", &world.from(), "--to", &world.url]);
     assert_eq!(again.status.code(), Some(0));
     assert!(error(&again).contains("nothing to do: this move was finished at 20"));

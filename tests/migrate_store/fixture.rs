@@ -33,10 +33,14 @@ pub struct World {
 
 /// A file that was filled with `tasks` tasks on each account.
 pub async fn world(tasks: usize) -> World {
+    world_on(cluster(), tasks).await
+}
+
+/// The same beside a cluster of one's own, which may be killed.
+pub async fn world_on(cluster: &'static Cluster, tasks: usize) -> World {
     let directory = tempfile::tempdir().unwrap();
     let file = directory.path().join("outcomed.db");
-    let world =
-        World { _directory: directory, file, cluster: cluster(), url: cluster().database() };
+    let world = World { _directory: directory, file, cluster, url: cluster.database() };
     fill(&world.sqlite().unwrap(), tasks).await;
     world
 }

@@ -1,11 +1,15 @@
 //! Claims about what arrives.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::atomic::{AtomicBool, Ordering};
 
+use outcomed::clock::SystemClock;
 use outcomed::store::Lanes as _;
-use outcomed::store::moving::Moved;
+use outcomed::store::moving::{self, Moved, News};
+use tokio::sync::Notify;
 
-use super::fixture::{ACCOUNTS, World, taken, told, world};
+use super::fixture::{ACCOUNTS, World, taken, told, world, world_on};
+use crate::postgres_cluster::Cluster;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn every_state_arrives_as_it_was_to_the_byte() {
@@ -122,6 +126,31 @@ async fn a_row_that_arrived_otherwise_is_found_and_named() {
     .await;
     let told = lost.run().await.unwrap_err().to_string();
     assert!(told.contains("attempt \"reg_0000005ats\" 1 is missing in the target"), "{told}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_database_that_crashes_in_mid_move_is_waited_for() {
+    let world = world_on(Box::leak(Box::new(Cluster::start())), 1_600).await;
+    let before = told(&world.sqlite().unwrap()).await;
+    let slow = "PERFORM pg_sleep(0.2);";
+    world.rig("BEFORE INSERT ON registration FOR EACH STATEMENT", slow).await;
+    let (there, waited) = (Notify::new(), AtomicBool::new(false));
+    let watcher = |news: News<'_>| match news {
+        News::Rows { table: "registration", .. } => there.notify_one(),
+        News::Again(_) => waited.store(true, Ordering::Relaxed),
+        _ => {}
+    };
+    let clock = SystemClock::new();
+    let crash = async {
+        there.notified().await;
+        tokio::task::block_in_place(|| {
+            world.cluster.kill();
+            world.cluster.restart();
+        });
+    };
+    let (moved, ()) = tokio::join!(moving::run(&world.file, &world.url, &clock, &watcher), crash);
+    assert!(matches!(moved.unwrap(), Moved::Now(_)) && waited.into_inner());
+    assert_eq!(told(&world.postgres().await).await, before);
 }
 
 #[tokio::test(flavor = "multi_thread")]
