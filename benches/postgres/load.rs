@@ -1,12 +1,12 @@
 //! What daemons ask of their store, each caller on a lane of its own.
 
-use std::sync::Mutex;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use futures_util::future::join_all;
 use outcomed::clock::Timestamp;
 use outcomed::outcome::{Ids, Outcome};
-use outcomed::store::fleet::{Fleet, Member};
+use outcomed::store::fleet::{BEAT_EVERY, Fleet, Member};
 use outcomed::store::postgres::Postgres;
 use outcomed::store::{
     Attempt, AttemptDetails, Checkpoint, Ending, Lanes, Lease, NewRegistration, Next, Outbox,
@@ -24,7 +24,7 @@ const TENANTS: usize = 1_000;
 pub struct Load {
     cluster: &'static Cluster,
     database: String,
-    store: Postgres,
+    store: Arc<Postgres>,
     me: Member,
     callers: usize,
     tasks: usize,
@@ -37,6 +37,15 @@ impl Load {
         let database = url.rsplit('/').next().expect("a database").to_owned();
         let store = Postgres::open(&url).await.expect("the store opens");
         let me = store.join("bench", Timestamp(1)).await.expect("it joins");
+        let store = Arc::new(store);
+        let (beating, member) = (Arc::clone(&store), me.clone());
+        // As a daemon does; it ends with the bench.
+        tokio::spawn(async move {
+            loop {
+                tokio::time::sleep(BEAT_EVERY / 2).await;
+                beating.beat(&member, &[]).await.expect("it beats");
+            }
+        });
         Self { cluster, database, store, me, callers, tasks, lanes: Mutex::default() }
     }
 
@@ -45,8 +54,6 @@ impl Load {
     }
 
     async fn each<T>(&self, work: impl AsyncFn(usize) -> T) -> Vec<T> {
-        // A beat, so that no lease runs out under way.
-        self.store.beat(&self.me, &[]).await.expect("it beats");
         join_all((0..self.callers).map(|caller| work(caller))).await
     }
 
@@ -71,8 +78,10 @@ impl Load {
         .await;
     }
 
-    /// Claims the lanes, and learns their tasks.
+    /// Claims the lanes, and learns their tasks. Postgres learns what it holds, as it does by
+    /// itself within a minute or so: until then some plans are those of empty tables.
     pub async fn take(&self) {
+        self.cluster.psql(&self.database, "ANALYZE");
         let lanes = self.each(async |caller| {
             let claimed = self.store.claim(&self.me, &lane(caller)).await.expect("it claims");
             let lease = claimed.expect("nobody else does").lane.lease;

@@ -141,6 +141,8 @@ pub async fn run(
         let alike = async || check::check(table, &leaving, &arriving, &told).await;
         tallies.push(persist(watcher, alike).await?);
     }
+    // A database too busy for it will do it by itself, a little later.
+    let _ = arriving.analyze().await;
     // The file first: if this is cut off in between, neither is open to daemons.
     let now = clock.wall();
     leaving.set_mark(Mark { finished_at: Some(now), ..mark.clone() }).await?;

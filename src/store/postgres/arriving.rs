@@ -158,6 +158,14 @@ impl Arriving {
         on_session!(self.sessions, |db| page(&db, table, after))
     }
 
+    /// Lets the database know what it holds now: planned as if for empty tables, a daemon's first
+    /// statements would scan them.
+    pub(in crate::store) async fn analyze(&self) -> Result<()> {
+        let names: Vec<&str> = TABLES.iter().map(|table| table.name).collect();
+        let sql = format!("ANALYZE {}", names.join(", "));
+        on_session!(self.sessions, |db| db.batch(&sql))
+    }
+
     /// Opens the database to daemons. `false`: this is not, or no more, our move.
     pub(in crate::store) async fn finish(&self, id: Uuid, now: Timestamp) -> Result<bool> {
         on_session!(self.sessions, |db| finish(&db, id, now))
