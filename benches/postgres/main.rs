@@ -18,7 +18,7 @@ use postgres_cluster::cluster;
 /// Callers at once; a daemon has 16 connections.
 const CALLERS: [usize; 3] = [1, 4, 16];
 /// Tasks for all callers together: a second or more for each verb.
-const TASKS: usize = 4_800;
+const TASKS: usize = 2_400;
 /// Registrations in a batch.
 const BATCH: usize = 50;
 
