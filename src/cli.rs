@@ -45,7 +45,7 @@ enum Command {
     MockFeishu(Box<mock_feishu::Args>),
     /// Run the scheduler over a trace in virtual time
     Replay(replay::Args),
-    /// Move a SQLite store into Postgres
+    /// Move the embedded store into Postgres
     MigrateStore(migrate_store::Args),
     /// Print a completion script for a shell
     Completions(documents::CompletionArgs),

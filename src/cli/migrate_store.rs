@@ -29,9 +29,12 @@ pub struct Args {
     /// The store to move: sqlite:PATH
     #[arg(long, value_name = "URL")]
     from: String,
-    /// The empty database to move it into: postgres://…, or where that URL is, with its password
-    /// in it: file:/path, env:NAME
-    #[arg(long, value_name = "URL")]
+    #[arg(
+        long,
+        value_name = "URL",
+        help = "The empty database to move it into: postgres://…, or where that URL is, with its \
+                password in it: file:/path, env:NAME"
+    )]
     to: String,
     /// Take the move back: daemons use the file again, as it was when the move began, and the
     /// database no more

@@ -21,8 +21,12 @@ pub(super) async fn check(
             break;
         }
         replaced += make_storable(table, &mut left);
-        left.iter().for_each(|row| ours.add(row));
-        right.iter().for_each(|row| theirs.add(row));
+        for row in &left {
+            ours.add(row);
+        }
+        for row in &right {
+            theirs.add(row);
+        }
         // Up to the first difference the pages are in step.
         difference = difference.or_else(|| first_difference(table, &left, &right));
         let key =
