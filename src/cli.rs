@@ -5,6 +5,7 @@ pub mod client;
 pub mod demo;
 pub mod documents;
 pub mod listen;
+pub mod migrate_store;
 pub mod mock_feishu;
 pub mod new_secret;
 pub mod replay;
@@ -44,6 +45,8 @@ enum Command {
     MockFeishu(Box<mock_feishu::Args>),
     /// Run the scheduler over a trace in virtual time
     Replay(replay::Args),
+    /// Move the embedded store into Postgres
+    MigrateStore(migrate_store::Args),
     /// Print a completion script for a shell
     Completions(documents::CompletionArgs),
     /// Print the manual page
@@ -87,6 +90,7 @@ impl Cli {
             Command::NewSecret(args) => new_secret::run_secret(args),
             Command::MockFeishu(args) => mock_feishu::run(*args),
             Command::Replay(args) => replay::run(args),
+            Command::MigrateStore(args) => migrate_store::run(args),
             Command::Completions(args) => documents::run_completions(args),
             Command::Man(args) => documents::run_man(args),
         }

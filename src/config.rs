@@ -18,6 +18,7 @@ pub mod secret;
 mod secrets;
 mod sections;
 mod signing_key;
+mod store_url;
 mod suggest;
 mod tls;
 mod toml_file;

@@ -9,6 +9,7 @@
 
 mod attempt;
 pub mod fleet;
+pub mod moving;
 mod notice;
 pub mod postgres;
 mod redelivery;

@@ -6,8 +6,10 @@ mod postgres_cluster;
 mod postgres_store {
     pub mod cost;
     pub mod crowd;
+    pub mod first_version;
     pub mod fixture;
     pub mod leases;
     pub mod opening;
     pub mod outage;
+    pub mod upgrading;
 }

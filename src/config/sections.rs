@@ -1,15 +1,12 @@
 //! The plain sections: `[http]`, `[store]`, `[polling]`, `[delivery]`, `[retention]`, `[log]`.
 
-use std::path::PathBuf;
 use std::time::Duration;
-
-use url::Url;
 
 use super::field::Field;
 use super::model::{Delivery, Http, Listen, Log, Polling, Retention, StoreUrl};
 use super::reader::{Bad, Table};
-use super::secret::Secret;
 use super::secrets::Secrets;
+use super::store_url;
 use super::{tls, values};
 
 /// Attempts at one host at once; beyond it sockets run out before a receiver gains anything.
@@ -45,41 +42,16 @@ pub(super) fn store(root: &Table<'_>, secrets: &Secrets<'_>) -> Option<StoreUrl>
 fn store_url(field: &Field<'_>, secrets: &Secrets<'_>) -> Option<StoreUrl> {
     let text = field.text()?;
     if text.starts_with("sqlite:") {
-        return field.parse(sqlite);
+        return field.parse(store_url::sqlite);
     }
     let url = secrets.follow(field)?;
-    match parse_store(url.expose()) {
+    match store_url::parse(url.expose()) {
         Ok(store) => Some(store),
         Err(bad) => {
             let message = format!("`{}` {}", field.shown(), bad.message);
             field.error(Bad { message, help: bad.help });
             None
         }
-    }
-}
-
-fn parse_store(text: &str) -> Result<StoreUrl, Bad> {
-    if text.starts_with("sqlite:") {
-        return sqlite(text);
-    }
-    let is_postgres = text.starts_with("postgres://") || text.starts_with("postgresql://");
-    if is_postgres && Url::parse(text).is_ok() {
-        return Ok(StoreUrl::Postgres(Secret::new(text)));
-    }
-    Err(Bad::new("is not a store").help("write sqlite:PATH or postgres://user@host/database"))
-}
-
-fn sqlite(text: &str) -> Result<StoreUrl, Bad> {
-    let bad = |message: &str| {
-        Err(Bad::new(message).help("write sqlite:PATH, such as sqlite:/var/lib/outcomed/store.db"))
-    };
-    let path = text.strip_prefix("sqlite:").unwrap_or(text);
-    let path = path.strip_prefix("//").unwrap_or(path);
-    match path {
-        "" => bad("names no file"),
-        _ if path.starts_with(":memory:") => bad("must be a file: memory forgets outcomes"),
-        _ if path.contains('?') => bad("takes no parameters after `?`"),
-        _ => Ok(StoreUrl::Sqlite(PathBuf::from(path))),
     }
 }
 

@@ -4,6 +4,7 @@
 //! other. Rows are locked in one order: lanes by name, then tasks, registrations and logs; so
 //! nobody waits in a circle. Nothing rests on advisory locks, sequences' order or notifications.
 
+pub(super) mod arriving;
 mod calling_off;
 mod connect;
 mod ending;
@@ -68,6 +69,9 @@ pub enum OpenError {
     /// Its schema.
     #[error("cannot open the store: {0}")]
     Schema(#[from] SchemaError),
+    /// Another store's data are on their way into it, or have gone back.
+    #[error("cannot open the store: {0}")]
+    Moving(String),
 }
 
 /// The shared store, as one daemon holds it.
@@ -84,25 +88,11 @@ pub struct Postgres {
 impl Postgres {
     /// Connects, waiting for the database for a while, and brings its schema up to date.
     pub async fn open(url: &str) -> std::result::Result<Self, OpenError> {
-        let target = Target::of(url)?;
-        let sessions = Sessions::new(&target).map_err(OpenError::Refused)?;
-        let waits = ExponentialBackoff::from_millis(2).factor(50).max_delay(START_AGAIN_MAX);
-        let starting = RetryIf::start(
-            waits.map(jitter),
-            || prepare(&sessions),
-            |error: &OpenError| {
-                let again = matches!(error, OpenError::Away(StoreError::Unavailable(_)));
-                if again {
-                    tracing::warn!(%error, "waiting for the database");
-                }
-                again
-            },
-        );
-        let overdue = StoreError::Unavailable(format!(
-            "the database was not there for {} s; is `store.url` right, and is it running?",
-            START_MAX.as_secs()
-        ));
-        tokio::time::timeout(START_MAX, starting).await.unwrap_or(Err(OpenError::Away(overdue)))?;
+        let (target, sessions) = ready(url).await?;
+        let arrival = arrival(&sessions).await.map_err(OpenError::Away)?;
+        if let Some(refusal) = arrival.as_ref().and_then(arriving::refusal) {
+            return Err(OpenError::Moving(refusal));
+        }
         let hints = Hints::start(target, sessions.clone()).await;
         Ok(Self { sessions, hints, me: Mutex::new(None), seen: Mutex::new(BTreeMap::new()) })
     }
@@ -116,11 +106,39 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
+/// Connections to a database that is there and whose schema is up to date.
+async fn ready(url: &str) -> std::result::Result<(Target, Sessions), OpenError> {
+    let target = Target::of(url)?;
+    let sessions = Sessions::new(&target).map_err(OpenError::Refused)?;
+    let waits = ExponentialBackoff::from_millis(2).factor(50).max_delay(START_AGAIN_MAX);
+    let starting = RetryIf::start(
+        waits.map(jitter),
+        || prepare(&sessions),
+        |error: &OpenError| {
+            let again = matches!(error, OpenError::Away(StoreError::Unavailable(_)));
+            if again {
+                tracing::warn!(%error, "waiting for the database");
+            }
+            again
+        },
+    );
+    let overdue = StoreError::Unavailable(format!(
+        "the database was not there for {} s; is `store.url` right, and is it running?",
+        START_MAX.as_secs()
+    ));
+    tokio::time::timeout(START_MAX, starting).await.unwrap_or(Err(OpenError::Away(overdue)))?;
+    Ok((target, sessions))
+}
+
 async fn prepare(sessions: &Sessions) -> std::result::Result<(), OpenError> {
     if let Some(refusal) = sessions.refusal().await {
         return Err(OpenError::Refused(refusal));
     }
     Ok(migrate(sessions).await.map_err(OpenError::Away)??)
+}
+
+async fn arrival(sessions: &Sessions) -> Result<Option<arriving::Arrival>> {
+    on_session!(sessions, |db| arriving::arrival(&db))
 }
 
 async fn migrate(sessions: &Sessions) -> Result<std::result::Result<(), SchemaError>> {

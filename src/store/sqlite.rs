@@ -2,6 +2,7 @@
 
 mod inspect;
 mod lanes;
+pub(super) mod leaving;
 mod lock;
 mod notices;
 mod outbox;
@@ -26,6 +27,7 @@ pub use schema::SchemaError;
 
 use self::lock::FileLock;
 use self::readers::Readers;
+use self::schema::Marked;
 use self::writer::Writer;
 use super::{
     Attempt, Change, Checkpoint, Delivery, Ending, Filter, Hint, Lanes, Lease, NewRedelivery,
@@ -120,15 +122,21 @@ impl Sqlite {
     }
 }
 
-/// The writer's connection, with the settings that the promises rest on.
+/// The writer's connection, its schema up to date.
 fn writable(path: &Path) -> std::result::Result<Connection, SchemaError> {
+    let mut connection = configured(path)?;
+    schema::migrate(&mut connection, Marked::Refuse)?;
+    Ok(connection)
+}
+
+/// A connection with the settings that the promises rest on.
+fn configured(path: &Path) -> rusqlite::Result<Connection> {
     let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_CREATE;
-    let mut connection = connect(path, flags)?;
+    let connection = connect(path, flags)?;
     connection.pragma_update(None, "journal_mode", "WAL")?;
     // FULL, not NORMAL: with WAL, NORMAL may lose acknowledged commits to a power cut.
     connection.pragma_update(None, "synchronous", "FULL")?;
     connection.pragma_update(None, "wal_autocheckpoint", 4000)?;
-    schema::migrate(&mut connection)?;
     Ok(connection)
 }
 

@@ -197,11 +197,13 @@ fn runs(id: &str) -> bool {
     stat.rsplit_once(')').is_some_and(|(_, rest)| !rest.trim_start().starts_with('Z'))
 }
 
-/// A fresh directory that the server's user may write, in memory where there is room for it.
+/// A fresh directory that the server's user may write, in memory where there is room for it; a
+/// bench that wants a disk below it names one in `OUTCOMED_POSTGRES_BELOW`.
 fn directory() -> PathBuf {
     static COUNT: AtomicU32 = AtomicU32::new(0);
     let memory = Path::new("/dev/shm");
-    let parent = if memory.is_dir() { memory.to_owned() } else { std::env::temp_dir() };
+    let usual = if memory.is_dir() { memory.to_owned() } else { std::env::temp_dir() };
+    let parent = std::env::var_os("OUTCOMED_POSTGRES_BELOW").map_or(usual, PathBuf::from);
     let number = COUNT.fetch_add(1, Ordering::Relaxed);
     let directory = parent.join(format!("outcomed-pg-{}-{number}", std::process::id()));
     let _ = std::fs::remove_dir_all(&directory);

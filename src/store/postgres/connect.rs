@@ -11,6 +11,8 @@ use tokio_postgres::Config;
 use tokio_postgres::config::{Host, SslMode, TargetSessionAttrs};
 use tokio_postgres_rustls::MakeRustlsConnect;
 
+/// Where a Postgres listens unless told otherwise.
+const PORT: u16 = 5432;
 /// How long one host may take to accept a connection.
 const CONNECT_MAX: Duration = Duration::from_secs(5);
 /// A database host that vanished without a word is noticed after this much silence.
@@ -78,6 +80,21 @@ impl Target {
             .keepalives_interval(PROBE_EVERY)
             .keepalives_retries(PROBES);
         Ok(Self { config, tls })
+    }
+
+    /// Hosts and database, as a person would write them; nothing of it is secret.
+    pub(super) fn shown(&self) -> String {
+        let port = |n: usize| self.config.get_ports().get(n).or(self.config.get_ports().first());
+        let host = |(n, host): (usize, &Host)| {
+            let name = match host {
+                Host::Tcp(name) => name.clone(),
+                Host::Unix(path) => path.display().to_string(),
+            };
+            format!("{name}:{}", port(n).copied().unwrap_or(PORT))
+        };
+        let hosts: Vec<String> = self.config.get_hosts().iter().enumerate().map(host).collect();
+        let database = self.config.get_dbname().or(self.config.get_user()).unwrap_or_default();
+        format!("postgres {}/{database}", hosts.join(","))
     }
 }
 
