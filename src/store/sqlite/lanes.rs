@@ -13,6 +13,21 @@ use crate::store::{
 };
 use crate::task::{Kind, LaneName, TaskId, TaskRef};
 
+/// Who waits for a task. `state <> 'cancelled'` says nothing new to a person, but without it SQLite
+/// does not see that the index of a task's registrations applies, and reads all there are.
+const WAITING: &str = "SELECT id, client, created_at, metadata FROM registration
+     WHERE task = ?1 AND state = 'watching' AND state <> 'cancelled' AND give_up_at <= ?2 ORDER BY id";
+/// When the next of those who wait for a task gives up.
+const NEXT_DEADLINE: &str = "SELECT min(give_up_at) FROM registration
+     WHERE task = ?1 AND state = 'watching' AND state <> 'cancelled'";
+
+/// A lane's tasks that changed.
+const CHANGES: &str = "SELECT id, version, watched, website_id, delivery_task_id, registered_at,
+            polls, last_pending_at, not_found_since,
+            (SELECT min(give_up_at) FROM registration
+             WHERE task = t.id AND state = 'watching' AND state <> 'cancelled')
+     FROM task t WHERE lane = ?1 AND version > ?2 /* AND */ ORDER BY version LIMIT ?3";
+
 pub(super) fn lanes(db: &Connection) -> Result<Vec<LaneName>> {
     let rows = db
         .prepare_cached(
@@ -66,12 +81,7 @@ pub(super) fn changes(
 ) -> Result<Vec<Change>> {
     // The first look takes the watched ones only: most tasks of a lane's life are over.
     let watched_only = if version == 0 { "AND watched = 1" } else { "" };
-    let sql = format!(
-        "SELECT id, version, watched, website_id, delivery_task_id, registered_at, polls,
-                last_pending_at, not_found_since,
-                (SELECT min(give_up_at) FROM registration WHERE task = t.id AND state = 'watching')
-         FROM task t WHERE lane = ?1 AND version > ?2 {watched_only} ORDER BY version LIMIT ?3"
-    );
+    let sql = CHANGES.replace("/* AND */", watched_only);
     let version = i64::try_from(version).unwrap_or(i64::MAX);
     let rows = db
         .prepare_cached(&sql)?
@@ -162,11 +172,8 @@ pub(super) fn give_up(
     save(db, ending.task, &ending.progress)?;
     let known = Observation::new(db, ending, Outcome::unresolved(Reason::TimedOut))?;
     tell_waiting(db, &known, ending.at.0, ending.at, hints)?;
-    let next: Option<i64> = db
-        .prepare_cached(
-            "SELECT min(give_up_at) FROM registration WHERE task = ?1 AND state = 'watching'",
-        )?
-        .query_row([ending.task.0], |row| row.get(0))?;
+    let next: Option<i64> =
+        db.prepare_cached(NEXT_DEADLINE)?.query_row([ending.task.0], |row| row.get(0))?;
     if next.is_none() {
         db.prepare_cached("UPDATE task SET watched = 0 WHERE id = ?1")?.execute([ending.task.0])?;
     }
@@ -242,10 +249,7 @@ fn tell_waiting(
     hints: &mut Hints,
 ) -> Result<()> {
     let waiting: Vec<(String, String, i64, String)> = db
-        .prepare_cached(
-            "SELECT id, client, created_at, metadata FROM registration
-             WHERE task = ?1 AND state = 'watching' AND give_up_at <= ?2 ORDER BY id",
-        )?
+        .prepare_cached(WAITING)?
         .query_map(params![known.task.0, deadline], |row| {
             Ok((row.get(0)?, row.get(1)?, row.get(2)?, row.get(3)?))
         })?
@@ -295,4 +299,27 @@ pub(super) fn tell(
     hints.push(Hint::Outcome { registration_id: registration.to_owned() });
     hints.push(Hint::Due { origin });
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_waits_for_a_task_is_looked_up_and_not_searched_for() {
+        let db = Connection::open_in_memory().unwrap();
+        db.execute_batch(include_str!("migrations/0001_initial.sql")).unwrap();
+        for sql in [WAITING, NEXT_DEADLINE, CHANGES] {
+            let plan: Vec<String> = db
+                .prepare(&format!("EXPLAIN QUERY PLAN {sql}"))
+                .unwrap()
+                .query_map([], |row| row.get(3))
+                .unwrap()
+                .collect::<rusqlite::Result<_>>()
+                .unwrap();
+            let by_task = "SEARCH registration USING INDEX registration_once (task=?)";
+            assert!(plan.iter().any(|step| step == by_task), "{sql}: {plan:#?}");
+            assert!(!plan.iter().any(|step| step.starts_with("SCAN")), "{sql}: {plan:#?}");
+        }
+    }
 }

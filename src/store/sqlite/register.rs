@@ -121,7 +121,8 @@ pub(super) fn unwatch_if_alone(db: &Connection, registration: &str) -> Result<()
         .query_row([registration], |row| Ok((row.get(0)?, row.get(1)?)))?;
     db.prepare_cached(
         "UPDATE task SET watched = 0 WHERE id = ?1
-         AND NOT EXISTS (SELECT 1 FROM registration WHERE task = ?1 AND state = 'watching')",
+         AND NOT EXISTS (SELECT 1 FROM registration
+                         WHERE task = ?1 AND state = 'watching' AND state <> 'cancelled')",
     )?
     .execute([task])?;
     touch(db, lane, task)
