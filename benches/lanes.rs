@@ -1,5 +1,5 @@
 //! What it takes to watch a million tasks on ten thousand lanes: the real polling code on a real
-//! SQLite store, from its start until every lane has loaded its tasks and planned their looks.
+//! `SQLite` store, from its start until every lane has loaded its tasks and planned their looks.
 //!
 //! ```text
 //! cargo bench --bench lanes -- 10000 100             (lanes, tasks on each)
@@ -10,7 +10,7 @@
 
 use std::path::Path;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use async_trait::async_trait;
 use outcomed::clock::{Clock, SystemClock};
@@ -47,15 +47,15 @@ async fn measure(lanes: usize, tasks: usize, learned: bool) {
     std::fs::create_dir(&directory).expect("a directory");
     let path = directory.join("outcomed.db");
     let clock: Arc<dyn Clock> = Arc::new(SystemClock::new());
-    let begun = Instant::now();
+    let begun = clock.steady();
     fill(&path, &clock, lanes, tasks, learned).await;
     println!(
         "filled with {lanes} lanes of {tasks} tasks in {:.1} s",
-        begun.elapsed().as_secs_f64()
+        clock.steady().since(begun).as_secs_f64()
     );
     let store = open(&path, &clock);
     let before = resident();
-    let begun = Instant::now();
+    let begun = clock.steady();
     let upstream = Upstream { source: Arc::new(Away), quota: QuotaLimits::default() };
     let upstreams: Upstreams = (0..lanes).map(|lane| (account(lane), upstream.clone())).collect();
     let (_keep, upstreams) = watch::channel(Arc::new(upstreams));
@@ -65,7 +65,7 @@ async fn measure(lanes: usize, tasks: usize, learned: bool) {
         store,
         upstreams,
         settings: Config::default().polling,
-        clock,
+        clock: Arc::clone(&clock),
         board: Arc::clone(&board),
         metrics: Arc::new(Metrics::default()),
         shutdown: shutdown.clone(),
@@ -73,10 +73,10 @@ async fn measure(lanes: usize, tasks: usize, learned: bool) {
     // A lane posts itself on the board after each round: what it has loaded, it has planned.
     let watched = || board.read().iter().map(|(_, lane)| lane.watched).sum::<u64>();
     let wanted = u64::try_from(lanes * tasks).unwrap_or(u64::MAX);
-    while watched() < wanted && begun.elapsed() < PATIENCE {
+    while watched() < wanted && clock.steady().since(begun) < PATIENCE {
         tokio::time::sleep(LOOK_EVERY).await;
     }
-    let took = begun.elapsed();
+    let took = clock.steady().since(begun);
     let (now, most) = (resident(), high_water());
     println!("{} tasks watched and planned after {:.2} s", watched(), took.as_secs_f64());
     println!(
@@ -87,9 +87,9 @@ async fn measure(lanes: usize, tasks: usize, learned: bool) {
         now.saturating_sub(before) / wanted.max(1)
     );
     shutdown.cancel();
-    let begun = Instant::now();
+    let begun = clock.steady();
     let _ = tokio::time::timeout(PATIENCE, running).await;
-    println!("stopped in good order in {:.2} s", begun.elapsed().as_secs_f64());
+    println!("stopped in good order in {:.2} s", clock.steady().since(begun).as_secs_f64());
     let _ = std::fs::remove_dir_all(&directory);
 }
 

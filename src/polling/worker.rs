@@ -262,7 +262,7 @@ impl Worker {
         for change in changes {
             self.version = self.version.max(change.version);
             match change.watch {
-                Some(watch) => self.watch(change.task, watch, now),
+                Some(watch) => self.watch(change.task, &watch, now),
                 None => self.forget(change.task),
             }
         }
@@ -275,7 +275,7 @@ impl Worker {
         }
     }
 
-    fn watch(&mut self, task: TaskId, watch: Watch, now: Steady) {
+    fn watch(&mut self, task: TaskId, watch: &Watch, now: Steady) {
         let watched = Watched {
             born: self.steady_of(watch.registered_at),
             give_up_at: self.steady_of(watch.give_up_at),

@@ -31,6 +31,8 @@ pub struct Snapshot {
 }
 
 type Real = Gauge<f64, AtomicU64>;
+/// A figure's name, its help, and where it stands.
+type Told<T> = (&'static str, &'static str, fn(&Figures) -> T);
 
 impl Snapshot {
     /// The gauges, ready to encode: ours, and the conventional `process_` ones.
@@ -99,7 +101,7 @@ impl Snapshot {
 
     /// What a lane's schedule amounts to; nothing for a lane that knows too little yet.
     fn figures_into(&self, registry: &mut Registry) {
-        let times: [(&str, &str, fn(&Figures) -> Option<Duration>); 4] = [
+        let times: [Told<Option<Duration>>; 4] = [
             (
                 "lane_expected_detection_delay",
                 "How long after a new task settles it is expected to be seen",
@@ -126,7 +128,7 @@ impl Snapshot {
                 self.of_lanes(|status| Some(read(status.figures.as_ref()?)?.as_secs_f64()));
             registry.register_with_unit(name, help, Unit::Seconds, gauges);
         }
-        let numbers: [(&str, &str, fn(&Figures) -> f64); 3] = [
+        let numbers: [Told<f64>; 3] = [
             (
                 "lane_bound_ratio",
                 "The mean delay, or the expected one, divided by the bound",

@@ -66,7 +66,7 @@ fn a_graceful_restart_goes_on_at_once_and_no_window_notices() {
         let rtt = Duration::from_millis(rtt.into());
         let mut sent = send_all(&mut quota, Steady(0), 470, rtt);
         let stopped = sent[469].after(rtt * 2);
-        for at in sent[460..].to_vec() {
+        for at in sent[460..].iter().copied() {
             quota.replied(at, stopped);
         }
         let closing = quota.closing(stopped);
