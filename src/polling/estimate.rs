@@ -21,7 +21,7 @@ use looks::Looks;
 /// so many.
 const FRESH_FIRST: f64 = 8.0;
 const FRESH_SHARE: f64 = 0.25;
-const FRESH_MAX: f64 = 200.0;
+const FRESH_MAX: f64 = 400.0;
 /// Probes kept, and what each counts: nothing else tells about early ages when looks are dear.
 const PROBES_MAX: usize = 150;
 const PROBE_WEIGHT: f64 = 6.0;

@@ -8,7 +8,7 @@ use crate::polling::estimate::lesson::Lesson;
 
 /// Rows of the table solved beforehand on each side of the price: it rarely moves further before
 /// the next table. Any other row is solved when it is asked for.
-const ROWS_AROUND: usize = 3;
+const ROWS_AROUND: usize = 2;
 
 /// An estimate and its table in the making.
 #[derive(Debug)]
