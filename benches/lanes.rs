@@ -164,7 +164,9 @@ fn memory() -> Vec<u8> {
         estimate.pending(0.0, age - 1.0);
         estimate.settled(age - 1.0, age);
     }
-    estimate.learn();
+    let mut lesson = estimate.lesson().expect("enough to learn from");
+    let life = std::iter::from_fn(|| Some(lesson.step())).flatten().next().expect("it ends");
+    estimate.learned(lesson, life);
     estimate.memory().expect("learned")
 }
 

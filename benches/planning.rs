@@ -66,7 +66,12 @@ fn poll(lane: &mut Lane, mut now: Steady, polls: u32) -> Steady {
                 }
             }
             Step::GiveUp { task } => lane.gave_up(task, None, now),
-            Step::Wait { until } => now = until.unwrap_or(now).max(Steady(now.0 + 1)),
+            Step::Wait { until } => {
+                if let Some(study) = lane.study() {
+                    lane.learned(study.finished());
+                }
+                now = until.unwrap_or(now).max(Steady(now.0 + 1));
+            }
         }
     }
     now

@@ -3,6 +3,7 @@
 pub mod ages;
 pub mod drift;
 pub mod fit;
+pub mod lesson;
 pub mod lifetimes;
 pub mod looks;
 mod memory;
@@ -11,7 +12,8 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 
 use drift::Drift;
-use fit::{CELLS, Evidence, Span};
+use fit::{CELLS, Span};
+use lesson::Lesson;
 use lifetimes::Lifetimes;
 use looks::Looks;
 
@@ -19,7 +21,7 @@ use looks::Looks;
 /// so many.
 const FRESH_FIRST: f64 = 8.0;
 const FRESH_SHARE: f64 = 0.25;
-const FRESH_MAX: f64 = 200.0;
+const FRESH_MAX: f64 = 400.0;
 /// Probes kept, and what each counts: nothing else tells about early ages when looks are dear.
 const PROBES_MAX: usize = 150;
 const PROBE_WEIGHT: f64 = 6.0;
@@ -42,6 +44,10 @@ pub struct Estimate {
     fresh: f64,
     drift: Drift,
     drifted: bool,
+    /// Counts how often what was learned turned out to be out of date.
+    era: u32,
+    /// A lesson is out: the next one waits for it.
+    studying: bool,
 }
 
 impl Default for Estimate {
@@ -63,6 +69,8 @@ impl Estimate {
             fresh: 0.0,
             drift: Drift::default(),
             drifted: false,
+            era: 0,
+            studying: false,
         }
     }
 
@@ -104,7 +112,7 @@ impl Estimate {
     /// What was learned, in a few hundred bytes; `None` while that is nothing.
     #[must_use]
     pub fn memory(&self) -> Option<Vec<u8>> {
-        self.known().then(|| memory::write(&self.chances))
+        (!self.chances.is_empty()).then(|| memory::write(&self.chances))
     }
 
     /// Takes up what was learned before; whether it could be read.
@@ -116,9 +124,8 @@ impl Estimate {
         true
     }
 
-    /// Whether enough is new for [`Estimate::learn`] to be worth its while.
-    #[must_use]
-    pub fn stale(&self) -> bool {
+    /// Whether enough is new to be worth estimating anew.
+    fn stale(&self) -> bool {
         let wanted = (self.looks.weight() * FRESH_SHARE).clamp(FRESH_FIRST, FRESH_MAX);
         self.drifted || self.fresh >= wanted
     }
@@ -129,15 +136,19 @@ impl Estimate {
         self.drifted
     }
 
-    /// Estimates anew from what was seen.
-    pub fn learn(&mut self) {
+    /// What is to be learned from what was seen, if that is worth its while. Takes effect with
+    /// [`Estimate::learned`].
+    pub fn lesson(&mut self) -> Option<Lesson> {
+        if self.studying || !self.stale() {
+            return None;
+        }
         self.fresh = 0.0;
         self.drifted = false;
+        self.studying = true;
         if self.chances.is_empty() {
             self.belief = lifetimes::prior_chances().to_vec();
             self.chances.clone_from(&self.belief);
         }
-        let prior = &self.belief;
         let (mut spans, mut passed) = self.looks.evidence();
         for (point, settled) in &self.probes {
             if *settled && *point > 0 {
@@ -146,15 +157,31 @@ impl Estimate {
                 passed[..usize::from(*point)].iter_mut().for_each(|tasks| *tasks += PROBE_WEIGHT);
             }
         }
-        let kernel = fit::kernel(self.looks.weight());
-        let evidence = Evidence { spans: &spans, passed: &passed, prior };
-        fit::fit(&mut self.chances, &evidence, &kernel);
-        self.life = Arc::new(Lifetimes::of_chances(&self.chances));
+        Some(Lesson {
+            era: self.era,
+            chances: self.chances.clone(),
+            spans,
+            passed,
+            prior: self.belief.clone(),
+            kernel: fit::kernel(self.looks.weight()),
+            rounds: 0,
+        })
+    }
+
+    /// A lesson is worked out: tasks take so long. Whether it still counts.
+    pub fn learned(&mut self, lesson: Lesson, life: Arc<Lifetimes>) -> bool {
+        self.studying = false;
+        if lesson.era != self.era {
+            return false;
+        }
+        self.chances = lesson.chances;
+        self.life = life;
         if self.looks.weight() >= BELIEF_WEIGHT_MIN {
             for (belief, chance) in self.belief.iter_mut().zip(&self.chances) {
                 *belief += BELIEF_STEP * (chance - *belief);
             }
         }
+        true
     }
 
     /// Settled tasks that the estimate rests on, fading.
@@ -172,6 +199,7 @@ impl Estimate {
             self.chances.clear();
             self.drift.clear();
             self.drifted = true;
+            self.era += 1;
         }
     }
 }

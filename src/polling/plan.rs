@@ -12,6 +12,7 @@ pub mod figures;
 pub mod forecast;
 pub mod price;
 pub mod schedule;
+pub mod study;
 pub mod table;
 
 use std::sync::Arc;
@@ -23,6 +24,7 @@ use classes::{Classes, Waiting, seconds};
 use curiosity::Curiosity;
 use figures::{Figures, Lately};
 use price::Price;
+use study::Study;
 use table::Table;
 
 use super::estimate::Estimate;
@@ -187,9 +189,6 @@ impl Plan {
 
     fn reprice(&mut self, now: Steady, quota: &Quota) {
         self.arrivals.pass(now);
-        if self.estimate.stale() {
-            self.learn();
-        }
         let room = forecast::HORIZONS
             .map(|ahead| f64::from(quota.room(now, Duration::from_secs_f64(ahead))));
         let rate = self.arrivals.rate();
@@ -202,13 +201,24 @@ impl Plan {
         self.sum_up(now, quota);
     }
 
-    fn learn(&mut self) {
-        if self.estimate.drifted() {
+    /// What there is to learn: to be worked out beside the polls, then handed to
+    /// [`Plan::learned`].
+    pub fn study(&mut self) -> Option<Study> {
+        let drifted = self.estimate.drifted();
+        let lesson = self.estimate.lesson()?;
+        if drifted {
             self.curiosity.revive();
         }
-        self.estimate.learn();
-        self.learned = true;
-        self.table = Arc::new(Table::new(Arc::clone(self.estimate.life())));
+        Some(Study::new(lesson, self.price.row()))
+    }
+
+    /// From now on goes by what was learned.
+    pub fn learned(&mut self, study: Study) {
+        let Some((lesson, table)) = study.outcome() else { return };
+        if self.estimate.learned(lesson, Arc::clone(table.life())) {
+            self.learned = true;
+            self.table = table;
+        }
     }
 
     fn wait(&mut self, task: Waiting) {

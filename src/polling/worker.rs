@@ -142,6 +142,7 @@ impl Worker {
                 Step::Poll { task } => self.poll(task, now),
                 Step::GiveUp { task } => self.give_up(task),
                 Step::Wait { until } => {
+                    self.effects.extend(self.lane.study().map(effects::study));
                     if self.dirty_since.is_some_and(|since| now.since(since) >= PROGRESS_EVERY) {
                         self.checkpoint(0, now);
                     }
@@ -173,6 +174,7 @@ impl Worker {
                     self.forget(task);
                 }
             }
+            Event::Learned(study) => self.lane.learned(*study),
             Event::Loaded(Ok(changes)) => self.loaded(changes, now),
             Event::Loaded(Err(error)) => {
                 self.loading = Loading::Idle;

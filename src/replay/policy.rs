@@ -134,7 +134,13 @@ impl Poller for Planned {
                 Step::Prepare => self.lane.prepared(Ok(()), now),
                 Step::Poll { task } => return Move::Poll(row(task)),
                 Step::GiveUp { task } => self.lane.gave_up(task, None, now),
-                Step::Wait { until } => return Move::Wait(until),
+                Step::Wait { until } => {
+                    // Virtual time stands still meanwhile.
+                    if let Some(study) = self.lane.study() {
+                        self.lane.learned(study.finished());
+                    }
+                    return Move::Wait(until);
+                }
             }
         }
     }

@@ -62,7 +62,9 @@ async fn a_bulk_redelivery_goes_on_after_kill_9() {
         .receiver
         .until("everyone's repeat", |all| {
             let mut times: BTreeMap<&str, usize> = BTreeMap::new();
-            all.iter().for_each(|callback| *times.entry(&callback.id).or_default() += 1);
+            for callback in all {
+                *times.entry(&callback.id).or_default() += 1;
+            }
             times.len() == TASKS && times.values().all(|times| *times >= 2)
         })
         .await;

@@ -105,7 +105,7 @@ fn script(name: &str) -> PathBuf {
 }
 
 /// Asks a program that answers each line of its input with `true` or `false`.
-fn judge(mut command: Command, cases: Vec<Case>) {
+fn judge(mut command: Command, cases: &[Case]) {
     let mut child = command
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
@@ -141,14 +141,14 @@ fn line(case: &Case) -> String {
 fn the_official_python_library_accepts_what_we_sign_and_no_flipped_bit() {
     let mut command = Command::new(installed("venv/bin/python"));
     command.arg(script("verify.py"));
-    judge(command, cases());
+    judge(command, &cases());
 }
 
 #[test]
 fn the_official_javascript_library_accepts_what_we_sign_and_no_flipped_bit() {
     let mut command = Command::new("node");
     command.arg(script("verify.mjs")).env("SDK", installed("node/package.json"));
-    judge(command, cases());
+    judge(command, &cases());
 }
 
 /// The document's block for public keys, which no official library verifies yet.
@@ -173,6 +173,8 @@ for await (const line of createInterface({ input: process.stdin })) {
         ));
         // Of the other signatures nothing is asked here, nor of secrets.
         let asked = cases().into_iter().filter(|it| it.headers[2].1.contains("v1a,"));
-        judge(command, asked.map(|it| Case { genuine: fits && it.is_ours(), ..it }).collect());
+        let asked: Vec<Case> =
+            asked.map(|it| Case { genuine: fits && it.is_ours(), ..it }).collect();
+        judge(command, &asked);
     }
 }

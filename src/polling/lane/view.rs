@@ -3,6 +3,7 @@
 use super::{Lane, Watched};
 use crate::clock::Steady;
 use crate::polling::plan::figures::Figures;
+use crate::polling::plan::study::Study;
 use crate::polling::quota::Quota;
 use crate::source::AccountProblem;
 use crate::task::TaskId;
@@ -36,6 +37,17 @@ impl Lane {
     #[must_use]
     pub fn figures(&self) -> Option<Figures> {
         self.plan.figures()
+    }
+
+    /// What there is to learn, if that is worth its while: to be worked out beside the polls, then
+    /// handed to [`Lane::learned`]. Ask when [`Lane::next`] says to wait.
+    pub fn study(&mut self) -> Option<Study> {
+        self.plan.study()
+    }
+
+    /// From now on goes by what was learned.
+    pub fn learned(&mut self, study: Study) {
+        self.plan.learned(study);
     }
 
     /// What the lane has learned about its tasks since it was last asked, to be kept for

@@ -41,6 +41,13 @@ impl Price {
         self.level
     }
 
+    /// The row of the table nearest to the price.
+    #[must_use]
+    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a small number")]
+    pub fn row(&self) -> usize {
+        self.level.round() as usize
+    }
+
     /// The least that it may be, as a level of the table.
     #[must_use]
     pub fn lowest(&self) -> f64 {

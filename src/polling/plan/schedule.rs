@@ -22,8 +22,6 @@ pub struct Schedule {
     gaps: Box<[f32]>,
     /// Looks that a task has had on average when it reaches each point.
     looks: Box<[f32]>,
-    /// Expected delay and price of all looks of a new task, seconds.
-    cost: f64,
 }
 
 impl Schedule {
@@ -34,10 +32,9 @@ impl Schedule {
         for point in (0..POINTS - 1).rev() {
             solver.step(point);
         }
-        let cost = solver.value[0];
         let gaps: Box<[f32]> = solver.gap.iter().map(|gap| narrow(*gap)).collect();
         let looks = looks_by_age(life, &solver.gap);
-        Self { gaps, looks, cost }
+        Self { gaps, looks }
     }
 
     /// Seconds from a pending look at this place to the next look.
@@ -50,12 +47,6 @@ impl Schedule {
     #[must_use]
     pub fn looks(&self, age: f64) -> f64 {
         ages::at(&self.looks, ages::place(age))
-    }
-
-    /// Expected delay plus price of all looks of a new task, seconds.
-    #[must_use]
-    pub fn cost(&self) -> f64 {
-        self.cost
     }
 
     /// Expected looks and expected delay (seconds) of a new task under this schedule.

@@ -36,7 +36,7 @@ impl Table {
 
     /// How long tasks live.
     #[must_use]
-    pub fn life(&self) -> &Lifetimes {
+    pub fn life(&self) -> &Arc<Lifetimes> {
         &self.life
     }
 

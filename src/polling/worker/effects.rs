@@ -11,6 +11,7 @@ use tokio_retry::strategy::ExponentialBackoff;
 use crate::clock::{Clock, Steady, Timestamp};
 use crate::outcome::Outcome;
 use crate::polling::Upstream;
+use crate::polling::plan::study::Study;
 use crate::source::{AccountProblem, Observation, PollError, Polled, TransientClass};
 use crate::store::{self, Change, Checkpoint, Ending, Lease, Store, StoreError};
 use crate::task::TaskId;
@@ -35,6 +36,8 @@ pub(super) enum Event {
     Replied { task: TaskId, sent: Steady, received: Steady, result: Box<PollResult> },
     /// A task's end is stored, for all (`None`) or for those whose time was over.
     Ended { task: TaskId, next: store::Result<Option<Timestamp>> },
+    /// What there was to learn is worked out.
+    Learned(Box<Study>),
     /// Changed tasks.
     Loaded(store::Result<Vec<Change>>),
 }
@@ -50,6 +53,17 @@ pub(super) fn prepare(upstream: Result<Upstream, AccountProblem>) -> Effect {
         };
         let ready = tokio::time::timeout(SOURCE_MAX, upstream.source.prepare()).await;
         Event::Prepared(ready.unwrap_or_else(|_| Err(overdue())))
+    }
+    .boxed()
+}
+
+/// Learns a step at a time, between which polls go out and other lanes have their turn.
+pub(super) fn study(mut study: Study) -> Effect {
+    async move {
+        while !study.step() {
+            tokio::task::yield_now().await;
+        }
+        Event::Learned(Box::new(study))
     }
     .boxed()
 }

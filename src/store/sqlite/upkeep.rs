@@ -52,6 +52,10 @@ pub(super) fn prune(db: &Connection, ended_before: Timestamp, limit: u32) -> Res
     )
 }
 
+const FORGET_TASK: &str = "
+    DELETE FROM task WHERE id = ?1 AND watched = 0
+    AND NOT EXISTS (SELECT 1 FROM registration WHERE task = ?1)";
+
 /// Drops the registrations that `select` finds, and the tasks that lose their last one.
 fn drop_registrations(
     db: &Connection,
@@ -65,11 +69,28 @@ fn drop_registrations(
         .collect::<rusqlite::Result<_>>()?;
     for (id, task) in &old {
         db.prepare_cached("DELETE FROM registration WHERE id = ?1")?.execute([id])?;
-        db.prepare_cached(
-            "DELETE FROM task WHERE id = ?1 AND watched = 0
-             AND NOT EXISTS (SELECT 1 FROM registration WHERE task = ?1)",
-        )?
-        .execute([task])?;
+        db.prepare_cached(FORGET_TASK)?.execute([task])?;
     }
     Ok(u32::try_from(old.len()).unwrap_or(u32::MAX))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn whether_a_task_is_still_named_is_looked_up_and_not_searched_for() {
+        let db = Connection::open_in_memory().unwrap();
+        db.execute_batch(include_str!("migrations/0001_initial.sql")).unwrap();
+        db.execute_batch(include_str!("migrations/0002_delivery.sql")).unwrap();
+        let plan: Vec<String> = db
+            .prepare(&format!("EXPLAIN QUERY PLAN {}", FORGET_TASK.replace("?1", "1")))
+            .unwrap()
+            .query_map([], |row| row.get(3))
+            .unwrap()
+            .collect::<rusqlite::Result<_>>()
+            .unwrap();
+        assert!(plan.iter().any(|step| step.contains("registration_of_task (task=?)")), "{plan:?}");
+        assert!(!plan.iter().any(|step| step.starts_with("SCAN")), "{plan:?}");
+    }
 }

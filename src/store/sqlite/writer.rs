@@ -83,7 +83,8 @@ impl Writer {
             Desk::Thread(jobs) => jobs.send(job).map_err(|_| gone())?,
             Desk::Caller(connection) => {
                 let connection = connection.lock().unwrap_or_else(PoisonError::into_inner);
-                run_group(&connection, vec![job]);
+                let (finishes, fate) = run_group(&connection, vec![job]);
+                tell(finishes, &fate);
             }
         }
         answered.await.map_err(|_| gone())?
@@ -105,12 +106,14 @@ fn work(
         let group: Vec<Job> =
             std::iter::once(first).chain(queue.try_iter().take(GROUP_MAX - 1)).collect();
         let writes = group.len();
-        run_group(connection, group);
+        let (finishes, fate) = run_group(connection, group);
         on_commit(writes, clock.steady().since(began));
+        tell(finishes, &fate);
     }
 }
 
-fn run_group(connection: &Connection, group: Vec<Job>) {
+/// Does a group's work in one commit. Returns what became of it, and whom to tell.
+fn run_group(connection: &Connection, group: Vec<Job>) -> (Vec<Finish>, Result<()>) {
     let mut finishes: Vec<Finish> = Vec::with_capacity(group.len());
     let mut fate = connection.execute_batch("BEGIN IMMEDIATE").map_err(|e| unavailable(&e));
     for job in group {
@@ -127,6 +130,10 @@ fn run_group(connection: &Connection, group: Vec<Job>) {
         // The only thing left to do with a transaction that cannot be committed.
         let _ = connection.execute_batch("ROLLBACK");
     }
+    (finishes, fate)
+}
+
+fn tell(finishes: Vec<Finish>, fate: &Result<()>) {
     for finish in finishes {
         finish(fate.clone());
     }

@@ -6,6 +6,8 @@ ALTER TABLE attempt ADD COLUMN reason        TEXT;
 
 -- By which what is old is found.
 CREATE INDEX attempt_at ON attempt (at);
+-- By which a task is forgotten with its last registration, cancelled ones among them.
+CREATE INDEX registration_of_task ON registration (task);
 CREATE INDEX registration_undeliverable ON registration (finished_at)
     WHERE state = 'undeliverable';
 
