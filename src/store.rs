@@ -66,6 +66,12 @@ pub trait Store: Registry + Lanes + Outbox {
     /// first stands: an incident that several daemons see is told once.
     async fn keep_notice(&self, notice: &Notice) -> Result<()>;
 
+    /// Every callback origin with unfinished deliveries, whichever daemon's they are, and when its
+    /// earliest is due.
+    async fn backlog(&self) -> Result<Vec<(String, Timestamp)>> {
+        self.origins().await
+    }
+
     /// What just changed. Only ever shortens a wait: the rows are the truth.
     fn hints(&self) -> broadcast::Receiver<Hint>;
 }

@@ -150,6 +150,10 @@ impl Store for Postgres {
         on_session!(self.sessions, |db| notices::keep(&db, notice))
     }
 
+    async fn backlog(&self) -> Result<Vec<(String, Timestamp)>> {
+        on_session!(self.sessions, |db| outbox::origins(&db, None))
+    }
+
     fn hints(&self) -> broadcast::Receiver<Hint> {
         self.hints.subscribe()
     }
