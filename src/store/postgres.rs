@@ -11,6 +11,7 @@ mod fleet;
 mod hints;
 mod inspect;
 mod lanes;
+mod look;
 mod members;
 mod notices;
 mod outbox;
@@ -33,6 +34,7 @@ use tokio_retry::strategy::{ExponentialBackoff, jitter};
 use uuid::Uuid;
 
 pub use connect::UrlError;
+pub use look::{Seen, look};
 pub use schema::SchemaError;
 
 use self::connect::Target;

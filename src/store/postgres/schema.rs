@@ -10,6 +10,9 @@ const MIGRATIONS: [&str; 3] = [
     include_str!("migrations/0003_fleet.sql"),
 ];
 
+/// The newest version of the schema that this outcomed knows.
+pub(super) const KNOWN: usize = MIGRATIONS.len();
+
 /// Which migrations there have been; the row 0 is only there to be locked.
 const BOOK: &str = "
     CREATE TABLE IF NOT EXISTS schema_migration (
@@ -52,7 +55,7 @@ pub(super) async fn migrate(db: &Session) -> Tried<Result<(), SchemaError>> {
     let ((), _, last) = flight!(db.say("BEGIN"), db.send(&lock, &[]), db.send(&last, &[]))?;
     let found = last.first().and_then(|row| row.get::<_, Option<i64>>(0)).unwrap_or(0);
     let found = usize::try_from(found).map_err(|e| StoreError::Corrupt(e.to_string()))?;
-    let known = MIGRATIONS.len();
+    let known = KNOWN;
     if found > known {
         db.say("ROLLBACK").await?;
         return Ok(Err(SchemaError::Newer { found, known }));

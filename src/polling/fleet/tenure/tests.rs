@@ -234,6 +234,8 @@ impl Daemon {
 }
 
 proptest! {
+    #![proptest_config(ProptestConfig::with_cases(64))]
+
     #[test]
     fn however_daemons_pause_no_lane_is_ever_used_by_two_and_soon_each_by_one(
         pauses in prop::collection::vec((0..DAEMONS, 0_i64..60_000, 1_i64..20_000), 0..12),
