@@ -92,7 +92,8 @@ async fn an_incident_is_told_once_and_not_once_a_daemon() {
     // A suspension is an incident once it has lasted for a minute.
     tokio::time::sleep(Duration::from_secs(55)).await;
     until("a person is told", told, || daemons[0].0.log()).await;
-    // Whoever led dies: the next one knows that it was told.
+    // Whoever led dies: the next one knows that it was told, once that is written down.
+    tokio::time::sleep(Duration::from_secs(2)).await;
     let (first, _home) = daemons.remove(0);
     first.kill().await;
     tokio::time::sleep(Duration::from_secs(20)).await;

@@ -13,11 +13,12 @@ use crate::upstream::success;
 const TAKEOVER_MAX: Duration = Duration::from_secs(10);
 /// And after a graceful stop.
 const HAND_OVER_MAX: Duration = Duration::from_secs(1);
-const LANES: usize = 6;
+/// Enough that each of two daemons has some, but for one run in two thousand.
+const LANES: usize = 12;
 
 async fn two(fleet: &Fleet) -> [Daemon; 2] {
     let first = fleet.home(1, Duration::ZERO).await.start().await;
-    first.register_all(fleet.pending_tasks(10)).await;
+    first.register_all(fleet.pending_tasks(5)).await;
     fleet.until_held(&first, 1).await;
     let second = fleet.home(2, Duration::ZERO).await.start().await;
     fleet.until_held(&first, 2).await;

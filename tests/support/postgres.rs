@@ -138,6 +138,11 @@ impl Cluster {
         format!("postgres://postgres@{socket}:{}/{name}", self.port)
     }
 
+    /// What the server has said so far.
+    pub fn log(&self) -> String {
+        std::fs::read_to_string(self.directory.join("log")).unwrap()
+    }
+
     /// Writes a file that only the server may read, and returns its path.
     pub fn write(&self, name: &str, contents: &str) -> PathBuf {
         let path = self.directory.join(name);

@@ -16,9 +16,14 @@ use crate::task::LaneName;
 const BEAT_AGAIN: Duration = Duration::from_millis(500);
 /// Hints that members or lanes move come in swarms; so soon after a beat they wait.
 const BEAT_PAUSE: Duration = Duration::from_millis(100);
+/// Where nobody else can come, hints tell of everything, and looking is for those that were missed.
+const LOOK_ALONE: Duration = Duration::from_secs(30);
 /// Claims under way at once: a takeover of a hundred lanes takes a fraction of a second, and
 /// leaves connections for everything else.
 const CLAIMS_AT_ONCE: usize = 6;
+
+/// A lease that nobody can take.
+const FOR_EVER: Steady = Steady(i64::MAX);
 
 /// What the shell does next.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -119,6 +124,10 @@ impl Tenure {
     pub fn beaten(&mut self, asked: Steady, roster: Roster, busy: Option<BTreeSet<LaneName>>) {
         self.beating = false;
         self.until = self.until.max(asked.after(roster.lasts));
+        let moved = self.beat_at < asked.after(BEAT_EVERY);
+        if self.until == FOR_EVER && !moved {
+            self.beat_at = asked.after(LOOK_ALONE);
+        }
         self.members = roster.members;
         let lost = |lease: &Lease| roster.lost.contains(lease);
         self.lanes.retain(|name, stage| {
@@ -164,6 +173,7 @@ impl Tenure {
     /// The lane is another's, or the store could not say.
     pub fn not_claimed(&mut self, lane: &LaneName) {
         self.lanes.insert(lane.clone(), Stage::Refused);
+        self.look_soon();
     }
 
     /// The lane's worker has ended: because it was told to, or because it was refused a write.
@@ -173,7 +183,10 @@ impl Tenure {
                 self.lanes.insert(lane.clone(), Stage::Vacant(*lease));
             }
             // Another's by now, most likely; if not, it may be claimed again soon.
-            _ => drop(self.lanes.insert(lane.clone(), Stage::Refused)),
+            _ => {
+                self.lanes.insert(lane.clone(), Stage::Refused);
+                self.look_soon();
+            }
         }
     }
 
@@ -186,6 +199,7 @@ impl Tenure {
     pub fn not_released(&mut self, lane: &LaneName) {
         if let Some(Stage::Releasing(lease)) = self.lanes.get(lane).copied() {
             self.lanes.insert(lane.clone(), Stage::Unreleased(lease));
+            self.look_soon();
         }
     }
 
@@ -268,6 +282,13 @@ impl Tenure {
     pub fn is_over(&self) -> bool {
         let over = |stage: &Stage| matches!(stage, Stage::Refused | Stage::Unreleased(_));
         self.stopped && self.lanes.values().all(over)
+    }
+
+    /// Something waits for the next beat.
+    fn look_soon(&mut self) {
+        if let Some(asked) = self.asked_at {
+            self.beat_at = self.beat_at.min(asked.after(BEAT_EVERY));
+        }
     }
 
     fn spread(&mut self) {

@@ -157,6 +157,24 @@ fn hints_in_swarms_are_one_beat() {
     assert_eq!(steps(&mut tenure, Steady(200)), [Step::Beat]);
 }
 
+#[test]
+fn where_nobody_else_can_come_it_looks_rarely_unless_something_waits() {
+    let mut tenure = Tenure::new(member(1).id, Steady(0));
+    let alone = || Roster { lasts: Duration::MAX, ..roster(&[1], &[]) };
+    assert_eq!(steps(&mut tenure, Steady(0)), [Step::Beat]);
+    tenure.beaten(Steady(0), alone(), Some(lanes(1)));
+    assert_eq!(steps(&mut tenure, Steady(1)), [Step::Claim(lane(0))]);
+    tenure.not_claimed(&lane(0));
+    assert_eq!(tenure.next(Steady(2)), Step::Wait { until: Steady(2_000) });
+    assert_eq!(steps(&mut tenure, Steady(2_000)), [Step::Beat]);
+    tenure.beaten(Steady(2_000), alone(), Some(lanes(1)));
+    assert_eq!(steps(&mut tenure, Steady(2_001)), [Step::Claim(lane(0))]);
+    assert!(tenure.claimed(&lane(0), lease(0, 1), Steady(2_001), Duration::MAX));
+    assert_eq!(tenure.next(Steady(2_002)), Step::Wait { until: Steady(32_000) });
+    tenure.busy(lane(5));
+    assert_eq!(steps(&mut tenure, Steady(3_000)), [Step::Claim(lane(5))], "a hint is enough");
+}
+
 /// The store as several daemons see it: who is alive, and whose each lane is.
 #[derive(Default)]
 struct Truth {
