@@ -2,7 +2,7 @@
 //! quota's windows judged exactly, and faults.
 //!
 //! `FLEET_MINUTES=10 FLEET_LANES=100 FLEET_STOP=120 cargo test --release --test fleet nemesis` is
-//! the long way; `make test` goes the short one. `FLEET_SCALING=60 … --test fleet ratio` measures
+//! the long way; `make test` goes the short one. `FLEET_SCALING=8 … --test fleet scaling` measures
 //! for longer.
 
 #![expect(clippy::unwrap_used, reason = "in a test a panic is the report")]

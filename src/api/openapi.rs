@@ -19,7 +19,9 @@ use utoipa_axum::routes;
 use super::problem::{Kind, Problem, ProblemBody};
 use super::registrations::{batch, change, create, read};
 use super::shared::Shared;
-use super::{accounts, events, fleet, health, keys, observe, origins, outcomes, ping, redeliveries};
+use super::{
+    accounts, events, fleet, health, keys, observe, origins, outcomes, ping, redeliveries,
+};
 use crate::clock::Timestamp;
 
 #[derive(utoipa::OpenApi)]

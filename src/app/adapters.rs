@@ -45,10 +45,10 @@ impl Pinger for Callbacks {
 pub(super) fn sights(lanes: &[(LaneName, LaneStatus)]) -> BTreeMap<String, Sight> {
     let mut sights = BTreeMap::new();
     for (lane, status) in lanes {
-        let sight = status
-            .suspended
-            .as_ref()
-            .map_or(Sight::Well, |it| Sight::Ill { since: it.since, reason: it.reason.to_string() });
+        let sight = status.suspended.as_ref().map_or(Sight::Well, |it| Sight::Ill {
+            since: it.since,
+            reason: it.reason.to_string(),
+        });
         let kept = sights.entry(lane.account.clone()).or_insert(Sight::Well);
         if *kept == Sight::Well {
             *kept = sight;

@@ -8,15 +8,13 @@ use futures_util::future::BoxFuture;
 use futures_util::stream::{FuturesUnordered, StreamExt};
 use tokio::sync::{Notify, watch};
 
-use super::lane::{Follows, Lane, Step, Watched};
 use super::fleet::seat::Seat;
+use super::lane::{Follows, Lane, Step, Watched};
 use super::{Context, Upstream, Upstreams};
 use crate::clock::{Steady, Timestamp};
 use crate::outcome::Outcome;
 use crate::source::AccountProblem;
-use crate::store::{
-    Change, Checkpoint, Ending, Lease, Progress, Reservation, StoreError, Watch,
-};
+use crate::store::{Change, Checkpoint, Ending, Lease, Progress, Reservation, StoreError, Watch};
 use crate::task::{LaneName, TaskId};
 
 mod effects;

@@ -81,10 +81,19 @@ async fn every_daemon_shows_all_accounts_and_the_same_fleet() {
         until("all accounts are shown", all, || daemon.log()).await;
         let view = daemon.get("/v1/fleet").await;
         assert_eq!(view["lanes"].as_array().unwrap().len(), LANES);
-        owners.push(view["lanes"].as_array().unwrap().iter().map(|l| l["member"].clone()).collect());
+        owners
+            .push(view["lanes"].as_array().unwrap().iter().map(|l| l["member"].clone()).collect());
         let shown = daemon.call("GET", "/v1/fleet", ATS, None).await;
         shown.problem(403);
     }
+    let shown = std::process::Command::new(env!("CARGO_BIN_EXE_outcomed"))
+        .args(["fleet", "--token", OPS, "--url", &format!("http://{}", address(&daemons[1]))])
+        .output()
+        .unwrap();
+    let shown = String::from_utf8(shown.stdout).unwrap();
+    // Two headings, a line between, three daemons and four lanes.
+    assert_eq!(shown.lines().count(), 3 + 3 + LANES, "{shown}");
+    assert!(shown.contains("lane-3"), "{shown}");
     assert!(owners.iter().all(|seen: &Vec<Value>| *seen == owners[0]), "{owners:?}");
     let mut held = 0;
     for daemon in &daemons {
@@ -92,6 +101,11 @@ async fn every_daemon_shows_all_accounts_and_the_same_fleet() {
         assert_eq!(metric(daemon, "outcomed_fleet_members").await, 3);
     }
     assert_eq!(held, LANES as u64, "each lane is somebody's");
+}
+
+fn address(daemon: &Daemon) -> std::net::SocketAddr {
+    let crate::http::Door::Tcp(address) = daemon.door else { unreachable!("it listens on TCP") };
+    address
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -130,7 +144,9 @@ async fn a_bulk_redelivery_survives_the_death_of_its_starter() {
         wanted(n % LANES, &task, &fleet.receiver.url("/"))
     });
     first.register_all(bodies.collect()).await;
-    let count = |state: &str| fleet.sql(&format!("SELECT count(*) FROM registration WHERE state = '{state}'"));
+    let count = |state: &str| {
+        fleet.sql(&format!("SELECT count(*) FROM registration WHERE state = '{state}'"))
+    };
     let all = async || (count("delivered") == COUNT.to_string()).then_some(());
     until("all are delivered", all, || count("delivering")).await;
 
@@ -157,7 +173,8 @@ async fn a_reload_costs_no_lane_and_a_new_account_is_somebodys_at_once() {
     let (first, second) = (homes[0].start().await, homes[1].start().await);
     first.register_all(fleet.pending_tasks(1)).await;
     fleet.until_held(&first, 2).await;
-    let epochs = || fleet.sql("SELECT string_agg(account || epoch, ' ' ORDER BY account) FROM lane");
+    let epochs =
+        || fleet.sql("SELECT string_agg(account || epoch, ' ' ORDER BY account) FROM lane");
     let before = epochs();
     let more = fleet.upstreams[0].address;
     for (home, daemon) in homes.iter().zip([&first, &second]) {

@@ -1,10 +1,11 @@
 //! A database that crashes and comes back.
 
+use std::process::Command;
 use std::time::Duration;
 
 use tokio::time::Instant;
 
-use crate::daemon::{ATS, until};
+use crate::daemon::{ATS, Home, until};
 use crate::postgres_cluster::Cluster;
 use crate::stage::{Fleet, wanted};
 use crate::upstream::success;
@@ -22,7 +23,11 @@ async fn while_the_database_is_away_nothing_is_polled_for_long_and_nothing_is_lo
     let bodies = (0..40).map(|n| {
         let (lane, task) = (n % LANES, format!("d{n}"));
         // Some end before the crash, some during the outage, some after it.
-        fleet.upstreams[lane].script_after(Duration::from_millis(800 * n as u64), &task, [success()]);
+        fleet.upstreams[lane].script_after(
+            Duration::from_millis(800 * n as u64),
+            &task,
+            [success()],
+        );
         wanted(lane, &task, &fleet.receiver.url("/"))
     });
     let registered = second.register_all(bodies.collect()).await;
@@ -59,7 +64,39 @@ async fn while_the_database_is_away_nothing_is_polled_for_long_and_nothing_is_lo
     fleet.receiver.assert_repeats_are_faithful();
     let callbacks = fleet.receiver.so_far();
     let repeats = callbacks.iter().filter(|callback| callback.arrival > 1).count();
-    assert!(repeats <= 4, "{repeats} of {}: only what was under way may be repeated", callbacks.len());
+    assert!(
+        repeats <= 4,
+        "{repeats} of {}: only what was under way may be repeated",
+        callbacks.len()
+    );
     assert_eq!(fleet.beyond_quota(), 0);
     assert_eq!(fleet.sql("SELECT count(*) FROM task WHERE delivery_task_id = 'refused'"), "0");
+}
+
+/// `check-config --online` there: whether it is content, and what it says.
+fn check(home: &Home) -> (bool, String) {
+    let done = Command::new(env!("CARGO_BIN_EXE_outcomed"))
+        .args(["check-config", "--online", "--config"])
+        .arg(home.path("config.toml"))
+        .output()
+        .unwrap();
+    (done.status.success(), String::from_utf8(done.stdout).unwrap())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn check_config_online_logs_in_and_changes_nothing() {
+    let fleet = Fleet::new(1).await;
+    let mut home = fleet.home(1, Duration::ZERO).await;
+    home.write_config();
+    let (content, said) = tokio::task::block_in_place(|| check(&home));
+    assert!(content && said.contains("tables will be created"), "{said}");
+    assert_eq!(fleet.sql("SELECT to_regclass('schema_migration') IS NULL"), "t");
+    let daemon = home.start().await;
+    let (content, said) = tokio::task::block_in_place(|| check(&home));
+    assert!(content && said.contains("with schema 3"), "{said}");
+    assert_eq!(daemon.get("/v1/fleet").await["members"].as_array().unwrap().len(), 1);
+    home.store_url = Some(format!("{}_not", fleet.url));
+    home.write_config();
+    let (content, said) = tokio::task::block_in_place(|| check(&home));
+    assert!(!content && said.contains("does not exist"), "{said}");
 }

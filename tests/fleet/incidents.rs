@@ -100,5 +100,8 @@ async fn an_incident_is_told_once_and_not_once_a_daemon() {
     let alerts = person.so_far();
     assert_eq!(alerts.len(), 1, "{:?} after {:?}", alerts.len(), begun.elapsed());
     let alert: Value = alerts[0].json();
-    assert_eq!((&alert["type"], &alert["data"]["account"]), (&json!("account.suspended"), &json!("default")));
+    assert_eq!(
+        (&alert["type"], &alert["data"]["account"]),
+        (&json!("account.suspended"), &json!("default"))
+    );
 }

@@ -70,8 +70,7 @@ impl Nemesis {
             tokio::task::block_in_place(|| cluster.open_to(&store, &range));
         }
         let mut fleet = Fleet::on(cluster, lanes, here).await;
-        fleet.quota =
-            format!("quota = {{ per_second = {PER_SECOND}, per_minute = {PER_MINUTE} }}");
+        fleet.quota = format!("quota = {{ per_second = {PER_SECOND}, per_minute = {PER_MINUTE} }}");
         fleet.upstreams.iter().for_each(|upstream| upstream.limit(PER_SECOND, PER_MINUTE));
         let mut homes = Vec::new();
         for number in 0..DAEMONS {
@@ -103,7 +102,8 @@ impl Nemesis {
             let Some(daemon) = &self.daemons[number] else { continue };
             daemon.forget_log();
             for name in ["outcomed_fleet_refused_writes_total", "outcomed_fleet_takeovers_total"] {
-                let asked = tokio::time::timeout(Duration::from_secs(3), metric(daemon, name)).await;
+                let asked =
+                    tokio::time::timeout(Duration::from_secs(3), metric(daemon, name)).await;
                 if let Ok(value) = asked {
                     self.counts.insert((number, daemon.pid(), name), value);
                 }

@@ -90,7 +90,9 @@ impl Network {
     pub(crate) fn cut(&self, number: usize, cut: Cut) {
         let space = &self.spaces[number];
         let lose = |from: &str, to: Ipv4Addr, device: &str| {
-            assert!(ip(&format!("{from}neigh replace {to} lladdr {NOBODY} dev {device} nud permanent")));
+            assert!(ip(&format!(
+                "{from}neigh replace {to} lladdr {NOBODY} dev {device} nud permanent"
+            )));
         };
         let inside = format!("-n {space} ");
         match cut {

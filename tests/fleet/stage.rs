@@ -116,9 +116,8 @@ pub(crate) fn wanted(lane: usize, task: &str, url: &str) -> Value {
 /// A metric's value on this daemon, all labels together.
 pub(crate) async fn metric(daemon: &Daemon, name: &str) -> u64 {
     let answer = daemon.call("GET", "/metrics", OPS, None).await;
-    let of_it = |line: &&str| {
-        line.strip_prefix(name).is_some_and(|rest| rest.starts_with([' ', '{']))
-    };
+    let of_it =
+        |line: &&str| line.strip_prefix(name).is_some_and(|rest| rest.starts_with([' ', '{']));
     let value = |line: &str| line.rsplit(' ').next().unwrap().parse::<f64>().unwrap();
     let sum: f64 = answer.text.lines().filter(of_it).map(value).sum();
     #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a count")]

@@ -143,7 +143,8 @@ async fn a_daemon_that_slept_through_its_lease_polls_nothing_and_writes_nothing(
     let refused = metric(&first, "outcomed_fleet_refused_writes_total").await;
     assert!(refused >= 1, "the outcome that it brought late was not refused");
     assert_eq!(fleet.receiver.distinct(1).await.len(), 1);
-    let outcomes = "SELECT count(*) FROM task WHERE delivery_task_id = 'ends' AND outcome IS NOT NULL";
+    let outcomes =
+        "SELECT count(*) FROM task WHERE delivery_task_id = 'ends' AND outcome IS NOT NULL";
     assert_eq!(fleet.sql(outcomes), "1");
     assert_eq!(fleet.beyond_quota(), 0);
 }

@@ -101,7 +101,9 @@ fn rows() -> usize {
 fn plans(log: &str) -> Vec<(String, String)> {
     let mut plans = std::collections::BTreeMap::new();
     for entry in log.split("Query Text: ").skip(1) {
-        let lines = entry.lines().take_while(|line| line.starts_with(['\t', ' ']) || !line.contains("LOG:"));
+        let lines = entry
+            .lines()
+            .take_while(|line| line.starts_with(['\t', ' ']) || !line.contains("LOG:"));
         let entry = lines.collect::<Vec<_>>().join("\n");
         let Some(at) = entry.find("(cost=") else { continue };
         let start = entry[..at].rfind('\n').unwrap_or(0);
