@@ -6,6 +6,7 @@
 //! for longer.
 
 #![expect(clippy::unwrap_used, reason = "in a test a panic is the report")]
+#![expect(clippy::print_stderr, reason = "what a run has measured is its report")]
 
 #[path = "main_job/daemon.rs"]
 #[expect(dead_code, reason = "other test binaries use more of it")]

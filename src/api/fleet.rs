@@ -80,10 +80,10 @@ pub async fn fleet(
     let fleet = &shared.given.fleet;
     let members = shared.answer(fleet.members()).await?;
     let holdings = shared.answer(fleet.holdings(shared.given.clock.wall())).await?;
-    Ok(Json(view(shared.given.member, members, holdings)))
+    Ok(Json(view(shared.given.member, members, &holdings)))
 }
 
-fn view(me: MemberId, members: Vec<Present>, holdings: Vec<Holding>) -> FleetView {
+fn view(me: MemberId, members: Vec<Present>, holdings: &[Holding]) -> FleetView {
     let mut held: BTreeMap<MemberId, usize> = BTreeMap::new();
     for owner in holdings.iter().filter_map(|holding| holding.owner.as_ref()) {
         *held.entry(owner.id).or_default() += 1;
@@ -141,9 +141,8 @@ mod tests {
             held_for: owner.map(|_| Duration::from_secs(120)),
             takeovers,
         };
-        let holdings =
-            vec![holding("a", Some(1), 0), holding("b", Some(1), 3), holding("c", None, 2)];
-        let shown = view(member(2).id, vec![present(1), present(2)], holdings);
+        let holdings = [holding("a", Some(1), 0), holding("b", Some(1), 3), holding("c", None, 2)];
+        let shown = view(member(2).id, vec![present(1), present(2)], &holdings);
         let shown = serde_json::to_value(shown).unwrap();
         assert_eq!(shown["answered_by"], "00000000-0000-0000-0000-000000000002");
         assert_eq!(shown["members"][0]["lanes"], 2);

@@ -52,7 +52,8 @@ async fn rate(cluster: &'static Cluster, daemons: usize) -> (f64, usize) {
     until("half of the outcomes are known", half, || running[0].log()).await;
     let (before, begun) = (told(), Instant::now());
     tokio::time::sleep(seconds("FLEET_SCALING", 4)).await;
-    let rate = (told() - before) as f64 / begun.elapsed().as_secs_f64();
+    let more = u32::try_from(told() - before).unwrap();
+    let rate = f64::from(more) / begun.elapsed().as_secs_f64();
     let view = running[0].get("/v1/fleet").await;
     let lanes = view["members"].as_array().unwrap().iter().map(|m| m["lanes"].as_u64().unwrap());
     assert_eq!(fleet.beyond_quota(), 0);

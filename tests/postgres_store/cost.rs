@@ -17,6 +17,13 @@ const ASKED: &str = "FROM pg_stat_statements s JOIN pg_database d ON d.oid = s.d
     WHERE d.datname = current_database() AND query !~ 'pg_notify|pg_stat|^SET|set_config|LISTEN'";
 
 impl Database {
+    /// Sessions from now on have the plan of every statement logged.
+    fn explain_everything(&self) {
+        let name = self.url.rsplit('/').next().unwrap();
+        self.sql(&format!("ALTER DATABASE {name} SET session_preload_libraries = 'auto_explain'"));
+        self.sql(&format!("ALTER DATABASE {name} SET auto_explain.log_min_duration = 0"));
+    }
+
     fn forget_statements(&self) {
         self.sql(
             "SELECT pg_stat_statements_reset(0, oid, 0) FROM pg_database
@@ -117,6 +124,20 @@ fn plans(log: &str) -> Vec<(String, String)> {
     plans.into_iter().collect()
 }
 
+#[expect(clippy::print_stderr, reason = "the plans are for people to read")]
+fn assert_indexed(plans: &[(String, String)]) {
+    assert!(plans.len() >= 20, "{} plans", plans.len());
+    for (statement, plan) in plans {
+        if std::env::var_os("PG_EXPLAIN").is_some() {
+            eprintln!("{statement}{plan}\n");
+        }
+        for table in ["registration", "task", "attempt"] {
+            let scan = format!("Seq Scan on {table}");
+            assert!(!plan.contains(&scan), "{statement}\n{plan}");
+        }
+    }
+}
+
 /// Blocks of memory that a hot statement may look at in a store of that size, of 8 KiB each. A
 /// table's scan would be thousands.
 const BLOCKS_MAX: u32 = 250;
@@ -124,9 +145,7 @@ const BLOCKS_MAX: u32 = 250;
 #[tokio::test(flavor = "multi_thread")]
 async fn every_hot_statement_uses_indexes_at_200_000_rows() {
     let db = database();
-    let name = db.url.rsplit('/').next().unwrap();
-    db.sql(&format!("ALTER DATABASE {name} SET session_preload_libraries = 'auto_explain'"));
-    db.sql(&format!("ALTER DATABASE {name} SET auto_explain.log_min_duration = 0"));
+    db.explain_everything();
     let a = db.daemon("a").await;
     db.sql("CREATE EXTENSION pg_stat_statements");
     let each = rows() / LANES;
@@ -182,17 +201,7 @@ async fn every_hot_statement_uses_indexes_at_200_000_rows() {
     let most = table.split('|').next().unwrap();
     assert!(most.parse::<u32>().unwrap() <= BLOCKS_MAX, "blocks|calls|statement\n{table}");
 
-    let plans = plans(&db.cluster.log()[logged..]);
-    assert!(plans.len() >= 20, "{} plans", plans.len());
-    for (statement, plan) in &plans {
-        if std::env::var_os("PG_EXPLAIN").is_some() {
-            eprintln!("{statement}{plan}\n");
-        }
-        for table in ["registration", "task", "attempt"] {
-            let scan = format!("Seq Scan on {table}");
-            assert!(!plan.contains(&scan), "{statement}\n{plan}");
-        }
-    }
+    assert_indexed(&plans(&db.cluster.log()[logged..]));
 
     // What scans walk grows with lanes and origins that have work, not with rows.
     db.forget_statements();

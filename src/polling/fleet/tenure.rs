@@ -178,15 +178,12 @@ impl Tenure {
 
     /// The lane's worker has ended: because it was told to, or because it was refused a write.
     pub fn ended(&mut self, lane: &LaneName) {
-        match self.lanes.get(lane) {
-            Some(Stage::Stopping(Some(lease))) => {
-                self.lanes.insert(lane.clone(), Stage::Vacant(*lease));
-            }
+        if let Some(Stage::Stopping(Some(lease))) = self.lanes.get(lane) {
+            self.lanes.insert(lane.clone(), Stage::Vacant(*lease));
+        } else {
             // Another's by now, most likely; if not, it may be claimed again soon.
-            _ => {
-                self.lanes.insert(lane.clone(), Stage::Refused);
-                self.look_soon();
-            }
+            self.lanes.insert(lane.clone(), Stage::Refused);
+            self.look_soon();
         }
     }
 
@@ -239,7 +236,7 @@ impl Tenure {
 
     fn give_up(&mut self) -> Option<Step> {
         let leaving = |name: &LaneName| self.stopped || !self.wanted.contains(name);
-        let found = self.lanes.iter_mut().find_map(|(name, stage)| match *stage {
+        self.lanes.iter_mut().find_map(|(name, stage)| match *stage {
             Stage::Working(lease) if leaving(name) => {
                 *stage = Stage::Stopping(Some(lease));
                 Some(Step::Stop(name.clone()))
@@ -249,8 +246,7 @@ impl Tenure {
                 Some(Step::Release(name.clone(), lease))
             }
             _ => None,
-        });
-        found
+        })
     }
 
     // ---- what is so ----
