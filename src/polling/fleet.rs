@@ -226,10 +226,11 @@ impl Shell {
         self.tenure.ended(lane);
     }
 
-    /// Every lease that is not lost lasts longer now.
+    /// Every lease that is not lost lasts longer now. Those that are must not, even for the moment
+    /// until their workers are told: a worker runs beside us.
     fn renew(&self) {
         let until = self.tenure.until();
-        for desk in self.seats.values() {
+        for (_, desk) in self.seats.iter().filter(|(lane, _)| self.tenure.holds(lane)) {
             desk.until.send_if_modified(|seen| {
                 let longer = *seen != NEVER && *seen != until;
                 if longer {

@@ -4,6 +4,8 @@ use std::fmt::Write as _;
 use std::net::Ipv4Addr;
 use std::time::Duration;
 
+use outcomed::store::fleet::{MemberId, assign};
+use outcomed::task::{Kind, LaneName};
 use serde_json::{Value, json};
 use tokio::time::Instant;
 
@@ -87,19 +89,32 @@ impl Fleet {
         self.upstreams.iter().map(Upstream::beyond_quota).sum()
     }
 
-    /// Waits until each lane is held by one of so many members, and returns how long that took.
+    /// Waits until there are so many members and each lane is held by the one that is to have it,
+    /// and returns how long that took.
     pub(crate) async fn until_held(&self, asked: &Daemon, members: usize) -> Duration {
         let begun = Instant::now();
         let lanes = self.upstreams.len();
         let look = async || {
             let fleet = asked.get("/v1/fleet").await;
-            let all = fleet["members"].as_array().unwrap().len() == members;
-            let held = fleet["members"].as_array().unwrap().iter().map(|m| m["lanes"].as_u64());
-            (all && held.map(Option::unwrap).sum::<u64>() == lanes as u64).then_some(())
+            let ids: Vec<MemberId> =
+                fleet["members"].as_array().unwrap().iter().map(|m| member(&m["id"])).collect();
+            let all = fleet["lanes"].as_array().unwrap();
+            let right = |lane: &&Value| {
+                let account = lane["account"].as_str().unwrap().to_owned();
+                let name = LaneName { account, kind: Kind::HireWebsiteDelivery };
+                let held = !lane["member"].is_null();
+                held && !assign(&ids, [&name], member(&lane["member"])).is_empty()
+            };
+            let settled = ids.len() == members && all.iter().filter(right).count() == lanes;
+            settled.then_some(())
         };
         until("every lane is held", look, || asked.log()).await;
         begun.elapsed()
     }
+}
+
+fn member(id: &Value) -> MemberId {
+    MemberId(id.as_str().unwrap().parse().unwrap())
 }
 
 /// An account's name.

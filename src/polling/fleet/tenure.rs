@@ -267,6 +267,12 @@ impl Tenure {
         self.lanes.values().filter_map(held).collect()
     }
 
+    /// Whether the lane's lease is not known to be lost.
+    #[must_use]
+    pub fn holds(&self, lane: &LaneName) -> bool {
+        matches!(self.lanes.get(lane), Some(Stage::Working(_) | Stage::Stopping(Some(_))))
+    }
+
     /// Who was alive at the last beat.
     #[must_use]
     pub fn members(&self) -> &[Member] {

@@ -113,6 +113,7 @@ fn a_lane_that_is_lost_is_abandoned_at_once_and_not_given_up() {
     let mut tenure = settled(2);
     assert_eq!(steps(&mut tenure, Steady(9_000)), [Step::Beat]);
     tenure.beaten(Steady(9_000), roster(&[1], &[lease(0, 1)]), Some(lanes(2)));
+    assert!(!tenure.holds(&lane(0)) && tenure.holds(&lane(1)), "before its worker is told");
     assert_eq!(steps(&mut tenure, Steady(9_001)), [Step::Abandon(lane(0))]);
     assert_eq!(tenure.held(), [lease(1, 1)]);
     tenure.ended(&lane(0));
