@@ -47,11 +47,11 @@ async fn rate(cluster: &'static Cluster, daemons: usize) -> (f64, usize) {
     }
     let known = "SELECT count(*) FROM task WHERE outcome IS NOT NULL";
     let told = || fleet.receiver.so_far().len();
-    let half =
-        async || (fleet.sql(known).parse::<usize>().unwrap() >= LANES * TASKS / 2).then_some(());
-    until("half of the outcomes are known", half, || running[0].log()).await;
+    // By then deliveries go out as many at once as they may.
+    let all = async || (fleet.sql(known) == (LANES * TASKS).to_string()).then_some(());
+    until("all outcomes are known", all, || running[0].log()).await;
     let (before, begun) = (told(), Instant::now());
-    tokio::time::sleep(seconds("FLEET_SCALING", 4)).await;
+    tokio::time::sleep(seconds("FLEET_SCALING", 6)).await;
     let more = u32::try_from(told() - before).unwrap();
     let rate = f64::from(more) / begun.elapsed().as_secs_f64();
     let view = running[0].get("/v1/fleet").await;
