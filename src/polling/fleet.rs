@@ -142,7 +142,8 @@ impl Shell {
                 Step::Beat => {
                     let held = self.tenure.held();
                     let (member, wall) = (context.member.clone(), context.clock.wall());
-                    self.effects.push(effects::beat(fleet(), member, held, now, wall));
+                    let lapsed = now >= self.tenure.until();
+                    self.effects.push(effects::beat(fleet(), member, held, lapsed, now, wall));
                 }
                 Step::Claim(lane) => {
                     let member = context.member.clone();

@@ -165,7 +165,7 @@ async fn every_hot_statement_uses_indexes_at_200_000_rows() {
         let task = a.watch(&lease, "tenant-7", &id).await;
         a.store.register(vec![new(&format!("{id}x"), "ats", "tenant-7", &id)]).await.unwrap();
         live(&a, &lease, "ats", &id, task).await;
-        a.store.changes(&lease, 1_000, 100).await.unwrap();
+        a.store.changes(&lease, each as u64, 100).await.unwrap();
         a.store.due("https://o7.example:443", Timestamp(9_000), 16).await.unwrap();
         a.store.outcomes("c7", 1_000 * n, 20).await.unwrap();
         a.store.find("reg_4711").await.unwrap();

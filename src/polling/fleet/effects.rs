@@ -33,10 +33,16 @@ pub(super) fn beat(
     fleet: Arc<dyn Fleet>,
     member: Member,
     held: Vec<Lease>,
+    lapsed: bool,
     asked: Steady,
     wall: Timestamp,
 ) -> Effect {
     async move {
+        // Whoever is heard but hears nothing must not keep its lanes from the others: once its
+        // lease has run out it only knocks, which renews nothing, until it is answered.
+        if lapsed && let Err(error) = within(BEAT_MAX, fleet.members()).await {
+            return Event::Beaten { asked, heard: Err(error) };
+        }
         let heard = match within(BEAT_MAX, fleet.beat(&member, &held)).await {
             Ok(roster) => {
                 let holdings = within(BEAT_MAX, fleet.holdings(wall)).await.ok();
