@@ -20,6 +20,7 @@ use outcomed::polling::board::Board;
 use outcomed::polling::estimate::Estimate;
 use outcomed::polling::{self, Context, Upstream, Upstreams};
 use outcomed::source::{PollError, Polled, Source, TransientClass};
+use outcomed::store::fleet::{Alone, Fleet};
 use outcomed::store::sqlite::Sqlite;
 use outcomed::store::{Checkpoint, NewRegistration, Store};
 use outcomed::task::{Kind, LaneName, TaskRef};
@@ -61,8 +62,12 @@ async fn measure(lanes: usize, tasks: usize, learned: bool) {
     let (_keep, upstreams) = watch::channel(Arc::new(upstreams));
     let shutdown = CancellationToken::new();
     let board = Arc::new(Board::default());
+    let fleet = Arc::new(Alone::new(Arc::clone(&store)));
+    let member = fleet.join("bench", clock.wall()).await.expect("joined");
     let running = tokio::spawn(polling::run(Context {
         store,
+        fleet,
+        member,
         upstreams,
         settings: Config::default().polling,
         clock: Arc::clone(&clock),

@@ -11,6 +11,7 @@ pub mod body;
 pub mod cursor;
 pub mod duration;
 pub mod events;
+pub mod fleet;
 pub mod gate;
 pub mod health;
 pub mod ids;

@@ -2,6 +2,8 @@
 
 mod accounts;
 mod adapters;
+mod crew;
+mod open;
 mod upkeep;
 
 use std::net::SocketAddr;
@@ -15,7 +17,7 @@ use self::accounts::Accounts;
 use self::adapters::{Callbacks, FeishuEvents};
 use crate::api::{self, ApiState, Listener};
 use crate::clock::{Clock, SystemClock};
-use crate::config::{Config, StoreUrl};
+use crate::config::Config;
 use crate::delivery::alert::{self, Alerts};
 use crate::delivery::health::{Health, Question, desk};
 use crate::delivery::send::http::HttpCourier;
@@ -23,13 +25,10 @@ use crate::delivery::{self, guard};
 use crate::observability::Metrics;
 use crate::polling::board::Board;
 use crate::polling::{self, Context};
-use crate::service::{Notifier, Passed, PassedListener};
+use crate::service::{Notifier, Passed};
 use crate::source::feishu::{Deadlines, Http, HttpError};
-use crate::store::Store;
-use crate::store::sqlite::{OpenError, Sqlite};
-
-/// The name of the API's socket in `outcomed.socket`.
-const API_SOCKET: &str = "api";
+use crate::store::fleet::{Fleet, Member};
+use crate::store::{Store, StoreError, postgres, sqlite};
 
 /// How long attempts under way may take at shutdown: the longest an attempt may take by default,
 /// and within systemd's `TimeoutStopSec`.
@@ -38,14 +37,15 @@ const DELIVERY_DRAIN: Duration = Duration::from_secs(20);
 /// Why the daemon could not start. Nothing has been announced or changed by then.
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
-    /// The store.
+    /// The store in a file.
     #[error(transparent)]
-    Store(#[from] OpenError),
-    /// A store this build cannot open.
-    #[error(
-        "`store.url` names a Postgres database, which this version cannot use yet: set it to `sqlite:FILE`"
-    )]
-    NoPostgres,
+    Sqlite(#[from] sqlite::OpenError),
+    /// The shared store.
+    #[error(transparent)]
+    Postgres(#[from] postgres::OpenError),
+    /// The store is open, and then was not.
+    #[error("cannot join the fleet: {0}")]
+    Join(StoreError),
     /// The API's address.
     #[error(
         "cannot listen on {address}: {source}; is another outcomed running, or is the address wrong?"
@@ -67,6 +67,9 @@ pub struct App {
     clock: Arc<dyn Clock>,
     metrics: Arc<Metrics>,
     store: Arc<dyn Store>,
+    fleet: Arc<dyn Fleet>,
+    /// This daemon in the fleet.
+    member: Member,
     board: Arc<Board>,
     /// Asks the delivery loop, and what the loop will hear.
     health: (Health, mpsc::Receiver<Question>),
@@ -86,14 +89,28 @@ impl App {
         let _ = rustls::crypto::ring::default_provider().install_default();
         let clock: Arc<dyn Clock> = Arc::new(SystemClock::new());
         let metrics = Arc::new(Metrics::default());
-        let listeners = listeners(&config, passed).await?;
-        let store = open_store(&config.store, &clock, &metrics)?;
+        let listeners = open::listeners(&config, passed).await?;
+        let (store, fleet) = open::store(&config.store, &clock, &metrics).await?;
         let http = Http::new(Deadlines::default())?;
         let accounts = Accounts::new(&config, http, &clock, &metrics);
         let (config, _) = watch::channel(Arc::new(config));
         let board = Arc::new(Board::default());
         let health = desk();
-        Ok(Self { config, clock, metrics, store, board, health, accounts, listeners, notifier })
+        // Last of all: from now on the others leave lanes to this daemon.
+        let member = open::join(&*fleet, &*clock).await?;
+        Ok(Self {
+            config,
+            clock,
+            metrics,
+            store,
+            fleet,
+            member,
+            board,
+            health,
+            accounts,
+            listeners,
+            notifier,
+        })
     }
 
     /// Where the API listens, as a person would write it.
@@ -128,8 +145,18 @@ impl App {
             notifier: self.notifier.clone(),
             shutdown: shutdown.clone(),
         };
+        let crew = crew::Crew {
+            fleet: Arc::clone(&self.fleet),
+            member: self.member.clone(),
+            board: Arc::clone(&self.board),
+            health: self.health.0.clone(),
+            accounts: self.accounts.clone(),
+        };
+        let crew = crew.run(shutdown.clone());
         let polling = polling::run(Context {
             store: Arc::clone(&self.store),
+            fleet: Arc::clone(&self.fleet),
+            member: self.member.clone(),
             upstreams: self.accounts.subscribe(),
             settings: self.config.borrow().polling.clone(),
             clock: Arc::clone(&self.clock),
@@ -140,6 +167,8 @@ impl App {
         let state = self.api_state(courier.clone());
         let (closed, told) = mpsc::channel(alert::CLOSED_MAX);
         let alerts = self.alerts(courier.clone(), told);
+        let (board, clock) = (Arc::clone(&self.board), Arc::clone(&self.clock));
+        let ours = Arc::new(move || board.is_ours(clock.steady()));
         let parts = delivery::Parts {
             hints: self.store.hints(),
             outbox: self.store.clone(),
@@ -149,6 +178,7 @@ impl App {
             courier,
             questions: self.health.1,
             closed,
+            ours,
             jitter: Arc::new(delivery::random_jitter),
         };
         let delivery = delivery::run(parts, shutdown.clone(), DELIVERY_DRAIN);
@@ -159,10 +189,11 @@ impl App {
         // Each on a task of its own: a panic in one must not be waited for by the others.
         let (polling, delivery) = (tokio::spawn(polling), tokio::spawn(delivery));
         let (redeliveries, alerts) = (tokio::spawn(redeliveries), tokio::spawn(alerts));
+        let crew = tokio::spawn(crew);
         let (api, upkeep) = (tokio::spawn(api), tokio::spawn(upkeep.run()));
-        let ended = tokio::try_join!(polling, delivery, api, upkeep, redeliveries, alerts);
+        let ended = tokio::try_join!(polling, delivery, api, upkeep, redeliveries, alerts, crew);
         match ended {
-            Ok(((), delivery, api, (), (), ())) => {
+            Ok(((), delivery, api, (), (), (), ())) => {
                 tracing::info!(attempts_cut_off = delivery.cut_off, api = ?api, "drained");
                 delivery.cut_off == 0 && api == api::Drained::Clean
             }
@@ -175,10 +206,12 @@ impl App {
 
     fn alerts(&self, courier: Arc<HttpCourier>, closed: mpsc::Receiver<alert::Closed>) -> Alerts {
         let board = Arc::clone(&self.board);
+        let (leading, clock, me) = (Arc::clone(&board), Arc::clone(&self.clock), self.member.id);
         Alerts {
             store: Arc::clone(&self.store),
             health: self.health.0.clone(),
-            accounts: Arc::new(move || adapters::sights(&board.read())),
+            accounts: Arc::new(move || adapters::sights(&board.read_all())),
+            leads: Arc::new(move || leading.leads(me, clock.steady())),
             closed,
             config: self.config.subscribe(),
             clock: Arc::clone(&self.clock),
@@ -191,6 +224,8 @@ impl App {
             store: Arc::clone(&self.store),
             config: self.config.subscribe(),
             clock: Arc::clone(&self.clock),
+            fleet: Arc::clone(&self.fleet),
+            member: self.member.id,
             board: Arc::clone(&self.board),
             health: self.health.0.clone(),
             metrics: Arc::clone(&self.metrics),
@@ -205,6 +240,8 @@ impl App {
             events: Arc::new(FeishuEvents {
                 config: self.config.subscribe(),
                 accounts: self.accounts.clone(),
+                fleet: Arc::clone(&self.fleet),
+                clock: Arc::clone(&self.clock),
             }),
             limits: api::Limits::default(),
         }
@@ -237,45 +274,5 @@ impl Reloader {
     pub fn apply(&self, config: Config) {
         self.accounts.apply(&config);
         self.config.send_replace(Arc::new(config));
-    }
-}
-
-/// A socket passed by systemd wins over the configured address.
-async fn listeners(config: &Config, passed: Vec<Passed>) -> Result<Vec<Listener>, StartError> {
-    let named = |passed: &Passed| passed.name == API_SOCKET;
-    let any_named = passed.iter().any(named);
-    let of_systemd =
-        |source| StartError::Listen { address: "the socket of systemd".into(), source };
-    let listeners: Vec<Listener> = passed
-        .into_iter()
-        .filter(|passed| named(passed) || !any_named)
-        .map(|passed| match passed.listener {
-            PassedListener::Tcp(tcp) => Listener::from_tcp(tcp),
-            PassedListener::Unix(unix) => Listener::from_unix(unix),
-        })
-        .collect::<std::io::Result<_>>()
-        .map_err(of_systemd)?;
-    if !listeners.is_empty() {
-        return Ok(listeners);
-    }
-    let address = &config.http.listen;
-    let bound = Listener::bind(address).await;
-    let listener =
-        bound.map_err(|source| StartError::Listen { address: address.to_string(), source })?;
-    Ok(vec![listener])
-}
-
-fn open_store(
-    url: &StoreUrl,
-    clock: &Arc<dyn Clock>,
-    metrics: &Arc<Metrics>,
-) -> Result<Arc<dyn Store>, StartError> {
-    match url {
-        StoreUrl::Sqlite(path) => {
-            let metrics = Arc::clone(metrics);
-            let on_commit = move |writes, took| metrics.commit(writes, took);
-            Ok(Arc::new(Sqlite::open(path, Arc::clone(clock), Arc::new(on_commit))?))
-        }
-        StoreUrl::Postgres(_) => Err(StartError::NoPostgres),
     }
 }

@@ -53,6 +53,8 @@ pub struct Parts {
     pub questions: mpsc::Receiver<Question>,
     /// Told which callbacks said 410.
     pub closed: mpsc::Sender<Closed>,
+    /// Whether what was read as due is still this daemon's to send.
+    pub ours: Arc<dyn Fn() -> bool + Send + Sync>,
     /// A number in [-1, 1] for each wait; [`random_jitter`] outside of simulations.
     pub jitter: Arc<dyn Fn() -> f64 + Send + Sync>,
 }
@@ -73,9 +75,10 @@ pub struct Drained {
 /// Delivers until `shutdown`, then lets the attempts under way end for at most `drain`.
 pub async fn run(parts: Parts, shutdown: CancellationToken, drain: Duration) -> Drained {
     let Parts { outbox, mut hints, mut config, clock, metrics, courier, .. } = parts;
-    let Parts { mut questions, closed, jitter, .. } = parts;
+    let Parts { mut questions, closed, ours, jitter, .. } = parts;
     let complaints = Complaints::default();
-    let attempting = Attempting { outbox, courier, clock, metrics, closed, jitter, complaints };
+    let attempting =
+        Attempting { outbox, courier, clock, metrics, closed, ours, jitter, complaints };
     let mut shell = Shell {
         dispatch: Dispatch::new(limits(&config.borrow())),
         attempting: Arc::new(attempting),

@@ -63,8 +63,15 @@ pub trait Store: Registry + Lanes + Outbox {
     async fn notices(&self) -> Result<Vec<Notice>>;
 
     /// Stores a notice in the place of the one about the same subject to the same client; one that
-    /// [is over](Notice::is_over) is dropped.
+    /// [is over](Notice::is_over) is dropped. Of two that say the same under different ids the
+    /// first stands: an incident that several daemons see is told once.
     async fn keep_notice(&self, notice: &Notice) -> Result<()>;
+
+    /// Every callback origin with unfinished deliveries, whichever daemon's they are, and when its
+    /// earliest is due.
+    async fn backlog(&self) -> Result<Vec<(String, Timestamp)>> {
+        self.origins().await
+    }
 
     /// What just changed. Only ever shortens a wait: the rows are the truth.
     fn hints(&self) -> broadcast::Receiver<Hint>;

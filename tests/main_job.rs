@@ -8,6 +8,7 @@ mod bad_inputs;
 #[path = "main_job/clients.rs"]
 mod clients;
 #[path = "main_job/daemon.rs"]
+#[expect(dead_code, reason = "other test binaries use more of it")]
 mod daemon;
 #[path = "main_job/dead_letters.rs"]
 mod dead_letters;
@@ -46,4 +47,5 @@ mod store_app;
 #[path = "main_job/suspensions.rs"]
 mod suspensions;
 #[path = "main_job/upstream.rs"]
+#[expect(dead_code, reason = "other test binaries use more of it")]
 mod upstream;

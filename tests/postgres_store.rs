@@ -1,6 +1,7 @@
 //! What only the shared store promises: leases, crashes, many daemons, and what it costs.
 
 #[path = "support/postgres.rs"]
+#[expect(dead_code, reason = "other test binaries use more of it")]
 mod postgres_cluster;
 
 mod postgres_store {

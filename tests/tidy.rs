@@ -10,12 +10,14 @@ const FILE_LINES_MAX: usize = 400;
 const ARCHITECTURE_LINES_MAX: usize = 200;
 
 /// Decisions: they take the time and randomness as arguments and return what to do.
-const PURE: [&str; 21] = [
+const PURE: [&str; 23] = [
     "src/task.rs",
     "src/outcome.rs",
     "src/config/model.rs",
     "src/polling/lane.rs",
     "src/polling/hold.rs",
+    "src/polling/fleet/tenure.rs",
+    "src/app/crew/report.rs",
     "src/polling/plan.rs",
     "src/polling/quota.rs",
     "src/polling/estimate.rs",

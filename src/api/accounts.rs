@@ -37,7 +37,7 @@ pub struct AccountView {
     #[schema(pattern = "^(ok|suspended)$")]
     state: &'static str,
     /// The stable word for why it is suspended.
-    reason: Option<&'static str>,
+    reason: Option<String>,
     /// What to do about it.
     message: Option<String>,
     /// Since when it is suspended.
@@ -101,7 +101,7 @@ pub async fn accounts(
 ) -> Result<Json<AccountList>> {
     caller.require_operator()?;
     Query::parse(uri.query()).finish()?;
-    let board = shared.given.board.read();
+    let board = shared.given.board.read_all();
     Ok(Json(AccountList { items: views(&caller.config.accounts, &board) }))
 }
 
@@ -125,7 +125,7 @@ fn view(account: &Account, lanes: &[&LaneStatus]) -> AccountView {
     AccountView {
         name: account.name.clone(),
         state: if suspended.is_some() { "suspended" } else { "ok" },
-        reason: suspended.map(|it| it.reason),
+        reason: suspended.map(|it| it.reason.to_string()),
         message: suspended.map(|it| it.message.clone()),
         since: suspended.map(|it| it.since),
         watched: lanes.iter().map(|lane| lane.watched).sum(),

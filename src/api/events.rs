@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use async_trait::async_trait;
 use axum::Json;
 use axum::body::Body;
 use axum::extract::State;
@@ -13,11 +14,13 @@ use super::openapi::{BodyRefused, Refused};
 use super::problem::{Kind, Problem, Result};
 use super::segment::Segment;
 use super::shared::Shared;
+use crate::store::StoreError;
 
 /// Takes Feishu's event pushes: judges that they are Feishu's, and keeps what they bring.
+#[async_trait]
 pub trait EventSink: Send + Sync {
     /// Handles one push to the app, whose body may be encrypted.
-    fn handle(
+    async fn handle(
         &self,
         app_id: &str,
         headers: &HeaderMap,
@@ -30,7 +33,7 @@ pub trait EventSink: Send + Sync {
 pub struct EventReply(pub Value);
 
 /// Why a push was refused.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[derive(Clone, Debug, thiserror::Error)]
 pub enum EventRefusal {
     /// No store app with this id is configured.
     #[error("no account of kind `store` has this app_id")]
@@ -41,12 +44,16 @@ pub enum EventRefusal {
     /// It is no event.
     #[error("the event cannot be read: {0}")]
     Malformed(String),
+    /// It is good, and could not be kept: Feishu pushes it again.
+    #[error(transparent)]
+    NotKept(StoreError),
 }
 
 impl From<EventRefusal> for Problem {
     fn from(refusal: EventRefusal) -> Self {
         let detail = refusal.to_string();
         match refusal {
+            EventRefusal::NotKept(error) => error.into(),
             EventRefusal::UnknownApp => Self::new(Kind::NotFound, detail),
             EventRefusal::NotAuthentic(_) => {
                 let challenge = HeaderValue::from_static("Feishu-Event");
@@ -75,7 +82,8 @@ pub async fn event(
 ) -> Result<Json<Value>> {
     let deadline = shared.given.limits.body_time_max;
     let bytes = body::read(&headers, body, BODY_BYTES_MAX, deadline).await?;
-    let reply = shared.given.events.handle(&app_id, &headers, &bytes).map_err(|refusal| {
+    let handled = shared.given.events.handle(&app_id, &headers, &bytes).await;
+    let reply = handled.map_err(|refusal| {
         tracing::warn!(app_id = %app_id.escape_debug(), %refusal, "an event push was refused");
         Problem::from(refusal)
     })?;

@@ -58,7 +58,7 @@ pub async fn healthz() -> Json<Value> {
                content_type = "application/problem+json")))]
 pub async fn readyz(State(shared): State<Arc<Shared>>) -> Result<Json<Value>> {
     let config = shared.config();
-    let suspended = accounts::suspended(&config.accounts, &shared.given.board.read());
+    let suspended = accounts::suspended(&config.accounts, &shared.given.board.read_all());
     let stopping = shared.shutdown.is_cancelled();
     let store =
         if stopping { Err(Problem::draining()) } else { shared.readiness.check(&shared).await };

@@ -19,7 +19,9 @@ use utoipa_axum::routes;
 use super::problem::{Kind, Problem, ProblemBody};
 use super::registrations::{batch, change, create, read};
 use super::shared::Shared;
-use super::{accounts, events, health, keys, observe, origins, outcomes, ping, redeliveries};
+use super::{
+    accounts, events, fleet, health, keys, observe, origins, outcomes, ping, redeliveries,
+};
 use crate::clock::Timestamp;
 
 #[derive(utoipa::OpenApi)]
@@ -120,6 +122,7 @@ fn described() -> (Router<Arc<Shared>>, OpenApi) {
         .routes(routes!(keys::keys))
         .routes(routes!(accounts::accounts))
         .routes(routes!(origins::origins))
+        .routes(routes!(fleet::fleet))
         .routes(routes!(events::event))
         .routes(routes!(health::healthz))
         .routes(routes!(health::readyz))

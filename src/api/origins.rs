@@ -59,8 +59,8 @@ pub async fn origins(
 ) -> Result<Json<OriginList>> {
     caller.require_operator()?;
     Query::parse(uri.query()).finish()?;
-    let due = shared.answer(shared.store().origins()).await?;
-    let known = shared.given.health.origins().await;
+    let due = shared.answer(shared.store().backlog()).await?;
+    let known = shared.given.health.everywhere().await;
     Ok(Json(OriginList { items: views(known, due) }))
 }
 

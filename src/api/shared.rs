@@ -19,6 +19,7 @@ use crate::config::{Client, Config};
 use crate::delivery::health::Health;
 use crate::observability::Metrics;
 use crate::polling::board::Board;
+use crate::store::fleet::{Fleet, MemberId};
 use crate::store::{self, Store};
 
 /// Whether a client may be called back there; the text says why not and what to do.
@@ -34,6 +35,10 @@ pub struct ApiState {
     pub config: watch::Receiver<Arc<Config>>,
     /// The time.
     pub clock: Arc<dyn Clock>,
+    /// Who owns which lane.
+    pub fleet: Arc<dyn Fleet>,
+    /// This daemon in it.
+    pub member: MemberId,
     /// What the lanes are doing.
     pub board: Arc<Board>,
     /// How the receivers are doing.

@@ -6,7 +6,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 use tokio::sync::watch;
 
 use crate::clock::Clock;
-use crate::config::{Account, Config};
+use crate::config::secret::Secret;
+use crate::config::{Account, Config, Credentials};
 use crate::observability::Metrics;
 use crate::polling::{Upstream, Upstreams};
 use crate::source::feishu::{Feishu, Http, Tickets};
@@ -45,8 +46,17 @@ impl Accounts {
         self.upstreams.subscribe()
     }
 
-    pub(super) fn tickets(&self) -> Arc<Tickets> {
-        Arc::clone(&self.tickets)
+    /// A ticket that Feishu pushed, to this daemon or to another.
+    pub(super) fn offer(&self, app_id: &str, ticket: Secret) {
+        self.tickets.offer(app_id, ticket);
+        // Its tenants may be waiting for just this.
+        self.nudge();
+    }
+
+    /// Whether any account is a store app's.
+    pub(super) fn has_store_apps(&self) -> bool {
+        let known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        known.values().any(|it| matches!(it.credentials, Credentials::Store { .. }))
     }
 
     /// Makes what is new, keeps what is unchanged (its token stays good), drops what is gone.
@@ -64,7 +74,7 @@ impl Accounts {
     }
 
     /// Has every lane try again now: something that held one back has changed.
-    pub(super) fn nudge(&self) {
+    fn nudge(&self) {
         self.upstreams.send_modify(|_| {});
     }
 

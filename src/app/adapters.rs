@@ -19,6 +19,7 @@ use crate::delivery::{guard, ping};
 use crate::polling::board::LaneStatus;
 use crate::source::feishu::ticket::{Event, EventError, EventHeaders, handle_event};
 use crate::store::Attempt;
+use crate::store::fleet::Fleet;
 use crate::task::LaneName;
 
 /// Sends pings.
@@ -44,10 +45,10 @@ impl Pinger for Callbacks {
 pub(super) fn sights(lanes: &[(LaneName, LaneStatus)]) -> BTreeMap<String, Sight> {
     let mut sights = BTreeMap::new();
     for (lane, status) in lanes {
-        let sight = status
-            .suspended
-            .as_ref()
-            .map_or(Sight::Well, |it| Sight::Ill { since: it.since, reason: it.reason.to_owned() });
+        let sight = status.suspended.as_ref().map_or(Sight::Well, |it| Sight::Ill {
+            since: it.since,
+            reason: it.reason.to_string(),
+        });
         let kept = sights.entry(lane.account.clone()).or_insert(Sight::Well);
         if *kept == Sight::Well {
             *kept = sight;
@@ -60,10 +61,13 @@ pub(super) fn sights(lanes: &[(LaneName, LaneStatus)]) -> BTreeMap<String, Sight
 pub(super) struct FeishuEvents {
     pub(super) config: watch::Receiver<Arc<Config>>,
     pub(super) accounts: Accounts,
+    pub(super) fleet: Arc<dyn Fleet>,
+    pub(super) clock: Arc<dyn Clock>,
 }
 
+#[async_trait]
 impl EventSink for FeishuEvents {
-    fn handle(
+    async fn handle(
         &self,
         app_id: &str,
         headers: &HeaderMap,
@@ -89,9 +93,10 @@ impl EventSink for FeishuEvents {
         match handle_event(body, headers, token, key).map_err(refusal)? {
             Event::Challenge(challenge) => Ok(EventReply(json!({ "challenge": challenge }))),
             Event::Ticket { app_id: whose, ticket } if whose == app_id => {
-                self.accounts.tickets().offer(app_id, ticket);
-                // Its tenants may be waiting for just this.
-                self.accounts.nudge();
+                self.accounts.offer(app_id, ticket.clone());
+                // The lanes that need it may be another daemon's: answered once all can have it.
+                let kept = self.fleet.keep_ticket(app_id, ticket.expose(), self.clock.wall());
+                kept.await.map_err(EventRefusal::NotKept)?;
                 Ok(EventReply(json!({})))
             }
             Event::Ticket { .. } => {

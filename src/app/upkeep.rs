@@ -57,10 +57,10 @@ impl Upkeep {
         loop {
             let counts = self.store.counts().await.unwrap_or_default();
             let lanes = self.board.read();
-            self.notifier.status(&status::status_line(&lanes, &counts));
+            let (standing, now) = (self.board.standing(), self.clock.steady());
+            self.notifier.status(&status::status_line(&lanes, &counts, &standing, now));
             let process = Process::read();
             let origins = by_state(&self.health.origins().await);
-            let now = self.clock.steady();
             self.metrics.show(Snapshot { lanes, counts, origins, process, now });
             tokio::time::sleep(SHOW_EVERY).await;
         }

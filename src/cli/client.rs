@@ -38,6 +38,8 @@ pub enum Command {
     Attempts(inspect::OneArgs),
     /// Show how each account does (for operators)
     Accounts(inspect::AllArgs),
+    /// Show the daemons on this store and whose each lane is (for operators)
+    Fleet(inspect::AllArgs),
 }
 
 /// Runs the command.
@@ -52,6 +54,7 @@ pub fn run(command: Command) -> Exit {
         Command::Redelivery(args) => finish(redeliver::progress(args)),
         Command::Attempts(args) => finish(inspect::attempts(args)),
         Command::Accounts(args) => finish(inspect::accounts(args)),
+        Command::Fleet(args) => finish(inspect::fleet(args)),
     }
 }
 

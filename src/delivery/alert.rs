@@ -48,6 +48,8 @@ pub struct Alerts {
     pub health: Health,
     /// How the accounts are doing.
     pub accounts: Accounts,
+    /// Whether, of all daemons, this one decides and tells now: an incident is told once.
+    pub leads: Arc<dyn Fn() -> bool + Send + Sync>,
     /// Which callbacks said 410.
     pub closed: mpsc::Receiver<Closed>,
     /// Who is told, and where.
@@ -90,8 +92,9 @@ impl Alerts {
         let told = self.store.notices().await?;
         let sights = self.sights().await;
         recovery.observe(&sights, now);
+        let leads = (self.leads)();
         for client in config.clients.iter().filter(|client| client.alert_url.is_some()) {
-            for (subject, sight) in &sights {
+            for (subject, sight) in sights.iter().filter(|_| leads) {
                 let last = find(&told, &client.name, subject);
                 let Some(news) = recovery.news(subject, sight, last, now) else { continue };
                 // Whoever was told that it began is told that it is over.
@@ -107,14 +110,17 @@ impl Alerts {
                 }
             }
         }
-        self.forget_gone(told, now).await?;
-        self.tell(&config, now).await
+        if leads {
+            self.forget_gone(told, now).await?;
+            self.tell(&config, now).await?;
+        }
+        Ok(())
     }
 
     async fn sights(&self) -> BTreeMap<String, Sight> {
         let accounts = (self.accounts)();
         let accounts = accounts.into_iter().map(|(name, sight)| (format!("account {name}"), sight));
-        let origins = self.health.origins().await;
+        let origins = self.health.everywhere().await;
         let origins = origins.into_iter().filter_map(|it| Some((origin(&it), seen(&it)?)));
         accounts.chain(origins).collect()
     }

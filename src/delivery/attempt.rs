@@ -28,6 +28,8 @@ use crate::task::webhook_id;
 /// How soon a delivery that could not be signed is looked at again. The configuration has to
 /// change first, which takes a person.
 const UNSIGNABLE_WAIT: Duration = Duration::from_secs(60);
+/// How soon a delivery is looked at again that may be another daemon's by now.
+const NOT_OURS_WAIT: Duration = Duration::from_secs(1);
 /// The longest wait before recording an attempt is tried again. The reply is all there is to show
 /// for the receiver's work, so it is held until the store takes it.
 const RECORD_WAIT_MAX: Duration = Duration::from_secs(5);
@@ -39,6 +41,7 @@ pub(super) struct Attempting {
     pub(super) clock: Arc<dyn Clock>,
     pub(super) metrics: Arc<Metrics>,
     pub(super) closed: mpsc::Sender<Closed>,
+    pub(super) ours: Arc<dyn Fn() -> bool + Send + Sync>,
     pub(super) jitter: Arc<dyn Fn() -> f64 + Send + Sync>,
     pub(super) complaints: Complaints,
 }
@@ -64,6 +67,10 @@ impl Attempting {
     /// Makes one attempt. What it returns is durable.
     pub(super) async fn attempt(&self, delivery: &Delivery, config: &Config) -> (Pulse, Ended) {
         let now = self.clock.wall();
+        if !(self.ours)() {
+            // Another daemon may be sending it: the rows will say, once they can be read.
+            return (Pulse::Unknown, Ended::DueAgain(now.after(NOT_OURS_WAIT)));
+        }
         let (client, headers) = match signed(delivery, &config.clients, now) {
             Ok(signed) => signed,
             Err(problem) => return self.postpone(delivery, &problem, now).await,

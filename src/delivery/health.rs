@@ -3,8 +3,12 @@
 //! The delivery loop is asked when somebody wants to know, and answers between two steps; so
 //! nothing is kept twice, and nobody pays while nobody asks.
 
+use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use serde::{Deserialize, Serialize};
 use tokio::sync::{mpsc, oneshot};
 
 use crate::clock::Timestamp;
@@ -15,7 +19,7 @@ const QUESTIONS_MAX: usize = 16;
 const ANSWER_TIME_MAX: Duration = Duration::from_secs(1);
 
 /// How one origin is doing.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct OriginStatus {
     /// `scheme://host:port`
     pub origin: String,
@@ -34,7 +38,7 @@ pub struct OriginStatus {
 }
 
 /// How an origin is doing, in a word.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub enum OriginState {
     /// It answered last.
     Ok,
@@ -59,9 +63,12 @@ impl OriginState {
     }
 }
 
-/// Asks the delivery loop.
+/// Asks the delivery loop, and remembers what other daemons say of theirs.
 #[derive(Clone, Debug)]
-pub struct Health(mpsc::Sender<Question>);
+pub struct Health {
+    desk: mpsc::Sender<Question>,
+    elsewhere: Arc<Mutex<Vec<OriginStatus>>>,
+}
 
 /// What the delivery loop is asked.
 pub type Question = oneshot::Sender<Vec<OriginStatus>>;
@@ -70,7 +77,7 @@ pub type Question = oneshot::Sender<Vec<OriginStatus>>;
 #[must_use]
 pub fn desk() -> (Health, mpsc::Receiver<Question>) {
     let (sender, receiver) = mpsc::channel(QUESTIONS_MAX);
-    (Health(sender), receiver)
+    (Health { desk: sender, elsewhere: Arc::default() }, receiver)
 }
 
 impl Health {
@@ -78,10 +85,42 @@ impl Health {
     pub async fn origins(&self) -> Vec<OriginStatus> {
         let asking = async {
             let (sender, answer) = oneshot::channel();
-            self.0.send(sender).await.ok()?;
+            self.desk.send(sender).await.ok()?;
             answer.await.ok()
         };
         let answer = tokio::time::timeout(ANSWER_TIME_MAX, asking).await;
         answer.ok().flatten().unwrap_or_default()
     }
+
+    /// The other daemons say how their receivers are doing.
+    pub fn hear(&self, elsewhere: Vec<OriginStatus>) {
+        *self.elsewhere.lock().unwrap_or_else(PoisonError::into_inner) = elsewhere;
+    }
+
+    /// Every origin that any daemon remembers, by name: as ill as it is to the one that has it
+    /// worst, with the attempts of all.
+    pub async fn everywhere(&self) -> Vec<OriginStatus> {
+        let mut all = self.origins().await;
+        all.extend(self.elsewhere.lock().unwrap_or_else(PoisonError::into_inner).iter().cloned());
+        let mut merged: BTreeMap<String, OriginStatus> = BTreeMap::new();
+        for one in all {
+            match merged.entry(one.origin.clone()) {
+                Entry::Vacant(place) => drop(place.insert(one)),
+                Entry::Occupied(mut place) => merge(place.get_mut(), one),
+            }
+        }
+        merged.into_values().collect()
+    }
+}
+
+fn merge(kept: &mut OriginStatus, other: OriginStatus) {
+    let (under_way, room) = (kept.under_way + other.under_way, kept.room + other.room);
+    if other.state > kept.state {
+        *kept = other;
+    } else if other.state == kept.state {
+        let since = [kept.held_since, other.held_since].into_iter().flatten().min();
+        kept.held_since = since;
+        kept.failures_in_a_row = kept.failures_in_a_row.max(other.failures_in_a_row);
+    }
+    (kept.under_way, kept.room) = (under_way, room);
 }

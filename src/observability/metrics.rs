@@ -1,5 +1,6 @@
 //! What is counted. One method for each thing that happens, so that the names live here only.
 
+mod fleet;
 mod labels;
 mod snapshot;
 
@@ -66,6 +67,8 @@ pub struct Metrics {
     commit_seconds: Histogram,
     reload_ok: Gauge,
     reload_ok_at: Gauge,
+    /// Of the fleet.
+    pub fleet: fleet::Fleet,
     snapshot: Mutex<Snapshot>,
 }
 
@@ -88,12 +91,14 @@ impl Default for Metrics {
             commit_seconds: round_trip(),
             reload_ok: Gauge::default(),
             reload_ok_at: Gauge::default(),
+            fleet: fleet::Fleet::default(),
             snapshot: Mutex::default(),
         };
         metrics.reload_ok.set(1);
         metrics.name_polling();
         metrics.name_delivery();
         metrics.name_the_rest();
+        metrics.fleet.name(&mut metrics.registry);
         metrics
     }
 }

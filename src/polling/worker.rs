@@ -8,14 +8,13 @@ use futures_util::future::BoxFuture;
 use futures_util::stream::{FuturesUnordered, StreamExt};
 use tokio::sync::{Notify, watch};
 
+use super::fleet::seat::Seat;
 use super::lane::{Follows, Lane, Step, Watched};
 use super::{Context, Upstream, Upstreams};
 use crate::clock::{Steady, Timestamp};
 use crate::outcome::Outcome;
 use crate::source::AccountProblem;
-use crate::store::{
-    Change, Checkpoint, Ending, Lease, Progress, Reservation, StoreError, TakenLane, Watch,
-};
+use crate::store::{Change, Checkpoint, Ending, Lease, Progress, Reservation, StoreError, Watch};
 use crate::task::{LaneName, TaskId};
 
 mod effects;
@@ -31,8 +30,8 @@ const WAIT_MAX: Duration = Duration::from_secs(15);
 const BOARD_FRESH: Duration = Duration::from_secs(1);
 /// How often tasks' progress is written down when no reservation carries it.
 const PROGRESS_EVERY: Duration = Duration::from_secs(10);
-/// How long polls under way at shutdown are waited for.
-const DRAIN: Duration = Duration::from_secs(10);
+/// How long the last write may take.
+const LAST_WRITE: Duration = Duration::from_secs(10);
 
 /// Whether changed tasks are being read.
 #[derive(PartialEq, Eq)]
@@ -47,6 +46,7 @@ enum Loading {
 pub(super) struct Worker {
     context: Context,
     name: LaneName,
+    seat: Seat,
     lease: Lease,
     lane: Lane,
     names: Names,
@@ -62,22 +62,13 @@ pub(super) struct Worker {
 }
 
 impl Worker {
-    /// Takes the lane and runs it until shutdown, or until it belongs to somebody else.
-    pub(super) async fn run(context: Context, name: LaneName, changed: Arc<Notify>) {
-        let shutdown = context.shutdown.clone();
-        let take = effects::until_stored(|| context.store.take(&name, context.clock.wall()));
-        let taken = tokio::select! {
-            biased;
-            () = shutdown.cancelled() => return,
-            taken = take => taken,
-        };
-        match taken {
-            Ok(taken) => Self::new(context, name, &taken).work(&changed).await,
-            Err(error) => tracing::error!(lane = %name, %error, "cannot take the lane"),
-        }
+    /// Runs the lane until told to stop, or until it belongs to somebody else.
+    pub(super) async fn run(context: Context, name: LaneName, seat: Seat, changed: Arc<Notify>) {
+        Self::new(context, name, seat).work(&changed).await;
     }
 
-    fn new(context: Context, name: LaneName, taken: &TakenLane) -> Self {
+    fn new(context: Context, name: LaneName, seat: Seat) -> Self {
+        let taken = &seat.claimed.lane;
         let mut upstreams = context.upstreams.clone();
         let limits = upstreams.borrow_and_update().get(&name.account).map(|u| u.quota);
         let (grace, worth) = (context.settings.not_found_grace, context.settings.poll_worth);
@@ -87,6 +78,10 @@ impl Worker {
         }
         let now = context.clock.steady();
         let wall = context.clock.wall();
+        let last = taken.reservations.last().filter(|last| last.polls > 0);
+        // What the last owner's wall clock shows now, if the store can tell.
+        let theirs = last.zip(seat.claimed.reserved_ago).map(|(last, ago)| last.at.after(ago));
+        let wall = theirs.unwrap_or(wall);
         let reservations: Vec<(Steady, u32)> = taken
             .reservations
             .iter()
@@ -98,6 +93,7 @@ impl Worker {
             context,
             name,
             lease: taken.lease,
+            seat,
             lane,
             names: Names::default(),
             dirty: BTreeSet::new(),
@@ -114,28 +110,34 @@ impl Worker {
     /// In this order: what happened, then what to do about it, then wait.
     async fn work(mut self, changed: &Notify) {
         self.load();
-        let shutdown = self.context.shutdown.clone();
-        while !self.lost && !shutdown.is_cancelled() {
+        let stop = self.seat.stop.clone();
+        let mut renewals = self.seat.until.clone();
+        while !self.lost && !stop.is_cancelled() {
             let until = self.take_steps();
             self.show();
             let now = self.context.clock.steady();
             let wait = until.map_or(WAIT_MAX, |at| at.since(now)).min(self.wait_max(now));
             tokio::select! {
                 biased;
-                () = shutdown.cancelled() => {}
+                () = stop.cancelled() => {}
                 Some(event) = self.effects.next() => self.happened(event),
                 () = changed.notified() => self.load(),
                 Ok(()) = self.upstreams.changed() => self.reconfigure(),
+                Ok(()) = renewals.changed() => {}
                 () = tokio::time::sleep(wait) => {}
             }
         }
         self.drain().await;
     }
 
-    /// Performs steps until the brain says to wait, and says until when.
+    /// Performs steps until the brain says to wait, and says until when. While the lane may be
+    /// another's, nothing is done and nothing forgotten.
     fn take_steps(&mut self) -> Option<Steady> {
         loop {
             let now = self.context.clock.steady();
+            if !self.seat.is_ours(now) {
+                return None;
+            }
             match self.lane.next(now) {
                 Step::Reserve { polls } => self.checkpoint(polls, now),
                 Step::Prepare => self.effects.push(effects::prepare(self.upstream())),
@@ -202,7 +204,9 @@ impl Worker {
         let Some((website, delivery_task)) = self.names.get(task) else { return };
         let clock = Arc::clone(&self.context.clock);
         let upstream = self.upstream();
-        self.effects.push(effects::poll(upstream, clock, task, website, delivery_task, sent));
+        let until = self.seat.until.clone();
+        let poll = effects::poll(upstream, clock, until, task, website, delivery_task, sent);
+        self.effects.push(poll);
     }
 
     /// Writes down a reservation and, with it, how far tasks have come.
@@ -302,8 +306,9 @@ impl Worker {
 
     fn not_stored(&mut self, error: &StoreError) {
         self.lane.not_reserved(self.context.clock.steady());
-        self.lost = matches!(error, StoreError::LeaseLost);
-        if self.lost {
+        if matches!(error, StoreError::LeaseLost) {
+            self.lost = true;
+            self.context.metrics.fleet.refused();
             tracing::warn!(lane = %self.name, "the lane belongs to another daemon now");
         } else {
             tracing::error!(lane = %self.name, %error, "cannot write the lane's state");
@@ -312,9 +317,10 @@ impl Worker {
 
     /// Lets polls under way end, and writes down what must not be forgotten.
     async fn drain(mut self) {
-        let deadline = tokio::time::sleep(DRAIN);
+        self.lost |= self.seat.is_lost();
+        let deadline = tokio::time::sleep(self.seat.drain_max());
         tokio::pin!(deadline);
-        while !self.lost && !self.effects.is_empty() {
+        while !self.effects.is_empty() {
             tokio::select! {
                 biased;
                 Some(event) = self.effects.next() => self.happened(event),
@@ -326,7 +332,7 @@ impl Worker {
             let spent = self.lane.quota().closing(self.context.clock.steady());
             let written = self.written(Some(spent), 0);
             if let Ok(Event::Reserved { stored: Err(error), .. }) =
-                tokio::time::timeout(DRAIN, written).await
+                tokio::time::timeout(LAST_WRITE, written).await
             {
                 tracing::warn!(lane = %self.name, %error, "the lane's last state is not stored");
             }

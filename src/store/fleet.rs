@@ -66,6 +66,21 @@ pub struct Claimed {
     pub lane: TakenLane,
     /// How long it may be used without another beat, counted as in [`Roster::lasts`].
     pub lasts: Duration,
+    /// It was taken from an owner that had expired.
+    pub took_over: bool,
+    /// How long ago its last reservation was stored, by the store's clock: daemons' clocks differ.
+    pub reserved_ago: Option<Duration>,
+}
+
+/// A member as the others see it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Present {
+    /// Who.
+    pub member: Member,
+    /// How long ago it last beat.
+    pub silent_for: Duration,
+    /// What it last said of itself.
+    pub report: Option<String>,
 }
 
 /// A lane with something to do, and who does it.
@@ -103,6 +118,18 @@ pub trait Fleet: Send + Sync {
 
     /// Every lane with a registration that is watching or delivering, by name.
     async fn holdings(&self, now: Timestamp) -> Result<Vec<Holding>>;
+
+    /// The members that are alive, by id.
+    async fn members(&self) -> Result<Vec<Present>>;
+
+    /// Says to the other members what this one is doing, in place of what it said before.
+    async fn report(&self, member: &Member, report: &str) -> Result<()>;
+
+    /// Keeps the newest ticket of a store app, which was pushed to this member, for all of them.
+    async fn keep_ticket(&self, app_id: &str, ticket: &str, now: Timestamp) -> Result<()>;
+
+    /// The tickets that were kept, by app.
+    async fn tickets(&self) -> Result<Vec<(String, String)>>;
 
     /// Changes when another daemon has come, gone or given a lane up: a hint to beat at once.
     fn moves(&self) -> watch::Receiver<u64>;

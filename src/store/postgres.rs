@@ -8,9 +8,11 @@ pub(super) mod arriving;
 mod calling_off;
 mod connect;
 mod ending;
+mod fleet;
 mod hints;
 mod inspect;
 mod lanes;
+mod look;
 mod members;
 mod notices;
 mod outbox;
@@ -19,6 +21,7 @@ mod register;
 mod rows;
 mod schema;
 mod session;
+mod tickets;
 mod upkeep;
 
 use std::collections::BTreeMap;
@@ -26,18 +29,18 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use async_trait::async_trait;
-use tokio::sync::{broadcast, watch};
+use tokio::sync::broadcast;
 use tokio_retry::RetryIf;
 use tokio_retry::strategy::{ExponentialBackoff, jitter};
 use uuid::Uuid;
 
 pub use connect::UrlError;
+pub use look::{Seen, look};
 pub use schema::SchemaError;
 
 use self::connect::Target;
 use self::hints::Hints;
 use self::session::{Sessions, on_session};
-use super::fleet::{Claimed, Fleet, Holding, Member, MemberId, Roster};
 use super::{
     Attempt, Change, Checkpoint, Delivery, Ending, Filter, Hint, Lanes, Lease, NewRedelivery,
     NewRegistration, Next, Notice, Old, Outbox, Redelivery, RedeliveryStep, Registered, Registry,
@@ -165,6 +168,10 @@ impl Store for Postgres {
 
     async fn keep_notice(&self, notice: &Notice) -> Result<()> {
         on_session!(self.sessions, |db| notices::keep(&db, notice))
+    }
+
+    async fn backlog(&self) -> Result<Vec<(String, Timestamp)>> {
+        on_session!(self.sessions, |db| outbox::origins(&db, None))
     }
 
     fn hints(&self) -> broadcast::Receiver<Hint> {
@@ -334,60 +341,5 @@ impl Outbox for Postgres {
         let step = on_session!(self.sessions, |db| redelivery::step(&db, limit, now, &mut hints))?;
         self.hints.tell(hints);
         Ok(step)
-    }
-}
-
-#[async_trait]
-impl Fleet for Postgres {
-    async fn join(&self, name: &str, now: Timestamp) -> Result<Member> {
-        let id = Uuid::now_v7();
-        let member = Member { id: MemberId(id), name: name.to_owned(), since: now };
-        on_session!(self.sessions, |db| members::join(&db, &member))?;
-        *lock(&self.me) = Some(id);
-        self.hints.tell_moves();
-        Ok(member)
-    }
-
-    async fn beat(&self, member: &Member, held: &[Lease]) -> Result<Roster> {
-        let (roster, mine) = on_session!(self.sessions, |db| members::beat(&db, member, held))?;
-        let now: BTreeMap<i64, i64> = mine.iter().map(|m| (m.lease.lane, m.version)).collect();
-        let before = std::mem::replace(&mut *lock(&self.seen), now);
-        for lane in mine {
-            if before.get(&lane.lease.lane) != Some(&lane.version) {
-                self.hints.tell_here(Hint::Watch(lane.name));
-            }
-        }
-        Ok(roster)
-    }
-
-    async fn claim(&self, member: &Member, lane: &LaneName) -> Result<Option<Claimed>> {
-        let mut due = Vec::new();
-        let claimed = on_session!(self.sessions, |db| members::claim(&db, member, lane, &mut due))?;
-        for hint in due {
-            self.hints.tell_here(hint);
-        }
-        Ok(claimed)
-    }
-
-    async fn release(&self, lease: &Lease) -> Result<()> {
-        let released = on_session!(self.sessions, |db| members::release(&db, *lease))?;
-        if released.is_some() {
-            self.hints.tell_moves();
-        }
-        Ok(())
-    }
-
-    async fn leave(&self, member: &Member) -> Result<()> {
-        on_session!(self.sessions, |db| members::leave(&db, member.id.0))?;
-        self.hints.tell_moves();
-        Ok(())
-    }
-
-    async fn holdings(&self, _now: Timestamp) -> Result<Vec<Holding>> {
-        on_session!(self.sessions, |db| members::holdings(&db))
-    }
-
-    fn moves(&self) -> watch::Receiver<u64> {
-        self.hints.moves()
     }
 }

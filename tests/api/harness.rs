@@ -19,6 +19,7 @@ use outcomed::config::{
 use outcomed::observability::Metrics;
 use outcomed::outcome::{Ids, Outcome};
 use outcomed::polling::board::Board;
+use outcomed::store::fleet::{Alone, Fleet};
 use outcomed::store::{Attempt, AttemptDetails, Ending, Next, Outbox, Progress, Store};
 use outcomed::task::{Kind, LaneName};
 use reqwest::Method;
@@ -100,8 +101,12 @@ impl Api {
         let _ = rustls::crypto::ring::default_provider().install_default();
         let (config, configured) = watch::channel(Arc::new(config));
         let (store, board) = (Arc::new(MemoryStore::new()), Arc::new(Board::default()));
+        let fleet = Alone::new(store.clone());
+        let member = fleet.join("here", Timestamp(1_000)).await.unwrap().id;
         let state = ApiState {
             store: store.clone(),
+            fleet: Arc::new(fleet),
+            member,
             config: configured,
             clock: Arc::new(SystemClock::new()),
             board: board.clone(),
@@ -249,8 +254,9 @@ impl Pinger for TestPinger {
 
 struct TestSink;
 
+#[async_trait]
 impl EventSink for TestSink {
-    fn handle(
+    async fn handle(
         &self,
         app_id: &str,
         headers: &HeaderMap,

@@ -36,7 +36,7 @@ fn lane(suspended: Option<Suspension>) -> (LaneName, LaneStatus) {
 
 fn suspension() -> Suspension {
     Suspension {
-        reason: "missing_scope",
+        reason: "missing_scope".into(),
         message: "grant the scope in Feishu's console".into(),
         since: Timestamp(1_000),
     }

@@ -150,6 +150,7 @@ impl Daemon {
             store: store.clone(),
             health,
             accounts: Arc::new(move || accounts.accounts.lock().unwrap().clone()),
+            leads: Arc::new(|| true),
             closed: told,
             config: watch::channel(config).1,
             clock: world.clone(),

@@ -93,6 +93,7 @@ impl Engine {
             courier,
             questions,
             closed: tokio::sync::mpsc::channel(1).0,
+            ours: Arc::new(|| true),
             jitter: Arc::new(|| 0.0),
         };
         let shutdown = CancellationToken::new();

@@ -25,6 +25,10 @@ pub(crate) struct Home {
     dir: TempDir,
     /// Where the store is; elsewhere for a small disk.
     pub(crate) store: PathBuf,
+    /// The store, if it is not that file.
+    pub(crate) store_url: Option<String>,
+    /// What the daemon is started by: a command before it.
+    pub(crate) started_by: Vec<String>,
     pub(crate) listen: String,
     pub(crate) base_url: String,
     /// More of the account: a store app's part.
@@ -42,6 +46,8 @@ impl Home {
         let dir = tempfile::tempdir().unwrap();
         let home = Self {
             store: dir.path().join("outcomed.db"),
+            store_url: None,
+            started_by: Vec::new(),
             dir,
             listen: "127.0.0.1:0".into(),
             base_url: format!("http://{upstream}"),
@@ -77,7 +83,7 @@ impl Home {
 [http]
 listen = "{listen}"
 [store]
-url = "sqlite:{store}"
+url = "{store}"
 [[accounts]]
 name = "default"
 app_id = "{APP_ID}"
@@ -103,7 +109,7 @@ level = "info"
 {more}
 "#,
             listen = self.listen,
-            store = self.store.display(),
+            store = self.store_url.clone().unwrap_or(format!("sqlite:{}", self.store.display())),
             secret = self.path("app-secret").display(),
             base_url = self.base_url,
             account = self.account,
@@ -118,8 +124,10 @@ level = "info"
 
     fn spawn(&self) -> Daemon {
         self.write_config();
-        let mut child = Command::new(env!("CARGO_BIN_EXE_outcomed"))
-            .args(["serve", "--config"])
+        let line = self.started_by.iter().map(String::as_str);
+        let mut line = line.chain([env!("CARGO_BIN_EXE_outcomed"), "serve", "--config"]);
+        let mut child = Command::new(line.next().unwrap())
+            .args(line)
             .arg(self.path("config.toml"))
             .current_dir(self.dir.path())
             .stdin(Stdio::null())
@@ -174,6 +182,11 @@ impl Daemon {
 
     pub(crate) fn log(&self) -> String {
         self.log.lock().unwrap().join("\n")
+    }
+
+    /// Log lines are heard of by this, and forgotten.
+    pub(crate) fn forget_log(&self) {
+        self.log.lock().unwrap().clear();
     }
 
     /// Waits for a log line with this message and returns it.

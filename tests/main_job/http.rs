@@ -1,7 +1,7 @@
 //! The least of HTTP/1.1 that a peer can get by with: a scripted server, and one call of a client.
 
 use std::fmt::Write as _;
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -72,7 +72,12 @@ type Handler = Arc<dyn Fn(Request) -> Answer + Send + Sync>;
 
 /// Serves on a free loopback port until the test ends.
 pub(crate) async fn serve(handler: Handler) -> SocketAddr {
-    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    serve_at(Ipv4Addr::LOCALHOST, handler).await
+}
+
+/// Serves on a free port of this address until the test ends.
+pub(crate) async fn serve_at(address: Ipv4Addr, handler: Handler) -> SocketAddr {
+    let listener = TcpListener::bind((address, 0)).await.unwrap();
     let address = listener.local_addr().unwrap();
     tokio::spawn(async move {
         while let Ok((stream, _)) = listener.accept().await {

@@ -1,7 +1,7 @@
 //! Callback receivers: each verifies with the reference library and answers as it is told.
 
 use std::collections::BTreeMap;
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -10,7 +10,7 @@ use serde_json::Value;
 use standardwebhooks::Webhook;
 use tokio::sync::watch;
 
-use crate::http::{Answer, PATIENCE, Request, reply, serve};
+use crate::http::{Answer, PATIENCE, Request, reply, serve_at};
 
 /// One callback as it arrived. Only genuine ones become one.
 #[derive(Clone, Debug)]
@@ -52,6 +52,15 @@ impl Receiver {
         secrets: &[&str],
         behaviour: impl Fn(&Callback) -> Answer + Send + Sync + 'static,
     ) -> Self {
+        Self::behaving_at(Ipv4Addr::LOCALHOST, secrets, behaviour).await
+    }
+
+    /// The same, at this address.
+    pub(crate) async fn behaving_at(
+        address: Ipv4Addr,
+        secrets: &[&str],
+        behaviour: impl Fn(&Callback) -> Answer + Send + Sync + 'static,
+    ) -> Self {
         let webhooks: Vec<Webhook> = secrets.iter().map(|s| Webhook::new(s).unwrap()).collect();
         let (sender, callbacks) = watch::channel(Vec::new());
         let forged = Arc::new(Mutex::new(Vec::new()));
@@ -72,7 +81,7 @@ impl Receiver {
             });
             answer
         };
-        let address = serve(Arc::new(handler)).await;
+        let address = serve_at(address, Arc::new(handler)).await;
         Self { address, callbacks, forged }
     }
 

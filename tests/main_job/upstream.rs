@@ -2,7 +2,7 @@
 //! be killed, and exact sliding windows. It remembers every poll.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
-use std::net::SocketAddr;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
@@ -10,7 +10,7 @@ use outcomed::clock::Timestamp;
 use serde_json::{Value, json};
 use tokio::time::Instant;
 
-use crate::http::{Answer, Request, reply, serve};
+use crate::http::{Answer, Request, reply, serve_at};
 
 pub(crate) const APP_ID: &str = "cli_a1b2c3d4e5f60001";
 pub(crate) const APP_SECRET: &str = "the-right-secret-of-the-app";
@@ -76,6 +76,8 @@ pub(crate) struct Poll {
     pub(crate) ends: bool,
     /// The token was refused, the quota was spent, or the account may not.
     pub(crate) refused: bool,
+    /// Which of its doors it came through.
+    pub(crate) door: usize,
 }
 
 #[derive(Default)]
@@ -107,13 +109,40 @@ pub(crate) struct Upstream {
 impl Upstream {
     /// With Feishu's published quota.
     pub(crate) async fn start() -> Self {
+        Self::start_at(Ipv4Addr::LOCALHOST).await
+    }
+
+    /// The same, at this address.
+    pub(crate) async fn start_at(address: Ipv4Addr) -> Self {
         let state =
             State { secret: APP_SECRET.into(), limits: Some((50, 1000)), ..State::default() };
         let state = Arc::new(Mutex::new(state));
         let handler = Arc::clone(&state);
         let address =
-            serve(Arc::new(move |request| handler.lock().unwrap().answer(&request))).await;
+            serve_at(address, Arc::new(move |request| handler.lock().unwrap().answer(&request, 0)))
+                .await;
         Self { address, state }
+    }
+
+    /// Another address of the same one; its polls carry this number. Each reply takes `latency`.
+    pub(crate) async fn door(&self, number: usize, latency: Duration) -> SocketAddr {
+        let IpAddr::V4(address) = self.address.ip() else { unreachable!("it is an IPv4 one") };
+        let handler = Arc::clone(&self.state);
+        let answer = move |request: Request| {
+            let answer = handler.lock().unwrap().answer(&request, number);
+            if latency.is_zero() { answer } else { Answer::After(latency, Box::new(answer)) }
+        };
+        serve_at(address, Arc::new(answer)).await
+    }
+
+    /// Another quota, judged as exactly.
+    pub(crate) fn limit(&self, per_second: usize, per_minute: usize) {
+        self.state().limits = Some((per_second, per_minute));
+    }
+
+    /// Polls that were refused for lack of quota.
+    pub(crate) fn beyond_quota(&self) -> usize {
+        self.state().polls.iter().filter(|poll| poll.status == 429).count()
     }
 
     pub(crate) fn state(&self) -> MutexGuard<'_, State> {
@@ -178,7 +207,7 @@ impl Upstream {
 }
 
 impl State {
-    fn answer(&mut self, request: &Request) -> Answer {
+    fn answer(&mut self, request: &Request, door: usize) -> Answer {
         let path: Vec<&str> = request.target.trim_start_matches('/').split('/').collect();
         match (request.method.as_str(), path.as_slice()) {
             _ if self.elsewhere => not_found(),
@@ -186,7 +215,7 @@ impl State {
                 self.token(request)
             }
             ("GET", ["open-apis", "hire", "v1", "websites", WEBSITE, "delivery_tasks", task]) => {
-                self.poll(request, task)
+                self.poll(request, task, door)
             }
             _ => {
                 self.lost += 1;
@@ -216,7 +245,7 @@ impl State {
         reply(200, &[JSON], &answer.to_string())
     }
 
-    fn poll(&mut self, request: &Request, task: &str) -> Answer {
+    fn poll(&mut self, request: &Request, task: &str, door: usize) -> Answer {
         let bearer = request.header("authorization").unwrap_or_default();
         let token = bearer.strip_prefix("Bearer ").unwrap_or_default();
         let over = self.quota_spent(request.at);
@@ -245,6 +274,7 @@ impl State {
             // A scripted refusal is not one for lack of quota.
             status: if over { 429 } else { status.min(428) },
             ends: ends(&say),
+            door,
             refused: refused || !matches!(&say, Say::Json(_, body) if tells(body)),
         });
         spoken(say, &log_id)

@@ -190,6 +190,7 @@ impl Scene {
             courier: world.clone(),
             questions: health::desk().1,
             closed: tokio::sync::mpsc::channel(1).0,
+            ours: Arc::new(|| true),
             jitter: Arc::new(move || jitter),
         };
         tokio::spawn(delivery::run(parts, shutdown.clone(), Duration::ZERO));

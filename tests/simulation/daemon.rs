@@ -5,10 +5,12 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
+use outcomed::clock::Clock;
 use outcomed::config::{Polling, QuotaLimits};
 use outcomed::observability::Metrics;
 use outcomed::polling::board::Board;
 use outcomed::polling::{self, Context, Upstream as Account};
+use outcomed::store::fleet::{Alone, Fleet};
 use outcomed::store::sqlite::Sqlite;
 use outcomed::store::{Registry, Store};
 use outcomed::task::State;
@@ -47,7 +49,7 @@ pub fn live(world: &Shared, path: &Path, end: &End) {
         let mortal: Arc<dyn Store> =
             Arc::new(Mortal { inner: Arc::clone(&store), world: world.clone() });
         let shutdown = CancellationToken::new();
-        let polling = polling::run(context(world, &mortal, &shutdown));
+        let polling = polling::run(context(world, &mortal, &shutdown).await);
         let delivery = receivers::run_delivery(world, &mortal, &shutdown);
         let daemon = async { tokio::join!(polling, delivery) };
         let acting = async {
@@ -72,11 +74,15 @@ pub fn live(world: &Shared, path: &Path, end: &End) {
     });
 }
 
-fn context(world: &Shared, store: &Arc<dyn Store>, shutdown: &CancellationToken) -> Context {
+async fn context(world: &Shared, store: &Arc<dyn Store>, shutdown: &CancellationToken) -> Context {
     let account = Account { source: Arc::new(Upstream(world.clone())), quota: QUOTA };
     let upstreams = [("default".to_owned(), account)].into();
+    let fleet = Arc::new(Alone::new(Arc::clone(store)));
+    let member = fleet.join("simulated", world.wall()).await.unwrap();
     Context {
         store: Arc::clone(store),
+        fleet,
+        member,
         upstreams: watch::channel(Arc::new(upstreams)).1,
         settings: Polling {
             give_up_after: Duration::from_secs(3_600),

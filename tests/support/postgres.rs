@@ -31,6 +31,8 @@ pub struct Cluster {
     pub port: u16,
     server: Mutex<Option<Server>>,
     databases: AtomicU32,
+    /// Where it listens besides loopback.
+    also: Mutex<Option<String>>,
 }
 
 struct Server {
@@ -60,8 +62,8 @@ impl Cluster {
             .expect("initdb can be started");
         assert!(made.status.success(), "initdb: {}", String::from_utf8_lossy(&made.stderr));
         let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
-        let cluster =
-            Self { directory, port, server: Mutex::new(None), databases: AtomicU32::new(0) };
+        let (server, databases, also) = (Mutex::new(None), AtomicU32::new(0), Mutex::new(None));
+        let cluster = Self { directory, port, server, databases, also };
         cluster.restart();
         cluster
     }
@@ -90,6 +92,16 @@ impl Cluster {
         }
         let log = std::fs::read_to_string(self.directory.join("log")).unwrap_or_default();
         panic!("Postgres did not start:\n{log}");
+    }
+
+    /// Listens at this address too, from now on, for this network, without passwords.
+    pub fn open_to(&self, address: &str, network: &str) {
+        let hba = self.directory.join("data/pg_hba.conf");
+        let rules = std::fs::read_to_string(&hba).unwrap();
+        std::fs::write(hba, format!("{rules}\nhost all all {network} trust\n")).unwrap();
+        *self.also.lock().unwrap() = Some(address.to_owned());
+        self.kill();
+        self.restart();
     }
 
     /// Kills every process of the server, as a crash of the machine would.
@@ -126,6 +138,11 @@ impl Cluster {
         format!("postgres://postgres@{socket}:{}/{name}", self.port)
     }
 
+    /// What the server has said so far.
+    pub fn log(&self) -> String {
+        std::fs::read_to_string(self.directory.join("log")).unwrap()
+    }
+
     /// Writes a file that only the server may read, and returns its path.
     pub fn write(&self, name: &str, contents: &str) -> PathBuf {
         let path = self.directory.join(name);
@@ -150,6 +167,8 @@ impl Cluster {
     }
 
     fn serve(&self) -> Server {
+        let also = self.also.lock().unwrap().as_ref().map(|it| format!(",{it}"));
+        let listen = format!("listen_addresses=127.0.0.1{}", also.unwrap_or_default());
         let mut supervisor = as_nobody(Path::new("sh"));
         supervisor
             .args(["-c", SUPERVISOR, "postgres"])
@@ -158,7 +177,7 @@ impl Cluster {
             .arg(self.directory.join("data"))
             .arg("-k")
             .arg(&self.directory)
-            .args(["-p", &self.port.to_string(), "-c", "listen_addresses=127.0.0.1"])
+            .args(["-p", &self.port.to_string(), "-c", &listen])
             .args(["-c", "max_connections=300", "-c", "max_prepared_transactions=0"])
             .args(["-c", "shared_preload_libraries=pg_stat_statements"])
             .env("LOG", self.directory.join("log"))

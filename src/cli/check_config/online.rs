@@ -16,11 +16,12 @@ use crate::clock::SystemClock;
 use crate::config::{Account, Config, StoreUrl};
 use crate::source::PollError;
 use crate::source::feishu::{Feishu, Http, Tickets};
+use crate::store::postgres::{OpenError, Seen, look};
 
 /// A name server that is slower than this would make every poll slow.
 const DNS_TIMEOUT: Duration = Duration::from_secs(5);
-/// A database that takes longer to accept a connection is not usable.
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+/// A database that takes longer to log in to is not usable.
+const STORE_TIMEOUT: Duration = Duration::from_secs(10);
 /// The token call retries transient failures by itself; this is the end of it.
 const TOKEN_TIMEOUT: Duration = Duration::from_secs(20);
 /// Enough that a long list does not take minutes, and few enough not to be refused.
@@ -130,10 +131,7 @@ async fn lookup(host: &str, port: u16) -> Result<Vec<SocketAddr>, String> {
 async fn store(store: &StoreUrl) -> Check {
     match store {
         StoreUrl::Sqlite(path) => sqlite(path),
-        StoreUrl::Postgres(url) => match Url::parse(url.expose()) {
-            Ok(url) => postgres(&url).await,
-            Err(_) => Check::failed("the URL cannot be understood", "correct store.url"),
-        },
+        StoreUrl::Postgres(url) => postgres(url.expose()).await,
     }
 }
 
@@ -175,21 +173,25 @@ fn sqlite(path: &Path) -> Check {
     Check::Ok(format!("{file} can be read and written"))
 }
 
-/// Only that somebody listens: logging in is the daemon's business.
-async fn postgres(url: &Url) -> Check {
-    let Some(host) = url.host_str().filter(|host| !host.is_empty()) else {
-        return Check::Skipped("the URL names no host".to_owned());
+/// Logs in as the daemon would, and changes nothing.
+async fn postgres(url: &str) -> Check {
+    let looking = tokio::time::timeout(STORE_TIMEOUT, look(url)).await;
+    let Ok(looked) = looking else {
+        return Check::failed("no answer in time", "check store.url and that the database runs");
     };
-    let port = url.port().unwrap_or(5432);
-    let advice = "check store.url and that the database runs";
-    let addresses = match lookup(host, port).await {
-        Ok(addresses) => addresses,
-        Err(why) => return Check::failed(format!("{host} has no address: {why}"), advice),
-    };
-    let connect = tokio::net::TcpStream::connect(addresses.as_slice());
-    match tokio::time::timeout(CONNECT_TIMEOUT, connect).await {
-        Ok(Ok(_)) => Check::Ok(format!("{host}:{port} accepts connections; login not tried")),
-        Ok(Err(error)) => Check::failed(format!("{host}:{port}: {error}"), advice),
-        Err(_) => Check::failed(format!("{host}:{port} does not answer"), advice),
+    match looked {
+        Err(error @ OpenError::Schema(_)) => Check::failed(error.to_string(), "upgrade outcomed"),
+        Err(error @ OpenError::Url(_)) => Check::failed(error.to_string(), "correct store.url"),
+        Err(error) => Check::failed(error.to_string(), "check store.url and the database's log"),
+        Ok(Seen { schema: None, may_create: false, .. }) => Check::failed(
+            "its user may not create tables, and there are none yet",
+            "grant it CREATE on the schema",
+        ),
+        Ok(Seen { version, schema: None, .. }) => {
+            Check::Ok(format!("Postgres {version}; its tables will be created"))
+        }
+        Ok(Seen { version, schema: Some(schema), .. }) => {
+            Check::Ok(format!("Postgres {version} with schema {schema}"))
+        }
     }
 }

@@ -1,4 +1,4 @@
-//! `list`, `show`, `cancel`, `attempts`, `accounts`: one call each.
+//! `list`, `show`, `cancel`, `attempts`, `accounts`, `fleet`: one call each.
 
 use reqwest::Method;
 
@@ -111,5 +111,13 @@ pub(super) async fn accounts(args: AllArgs) -> Result<Exit, Failure> {
     let connection = Connection::new(args.connection)?;
     let reply = connection.get(&["accounts"], &[]).await?;
     render::reply(connection.json, &reply, render::accounts);
+    Ok(Exit::Success)
+}
+
+/// `fleet`
+pub(super) async fn fleet(args: AllArgs) -> Result<Exit, Failure> {
+    let connection = Connection::new(args.connection)?;
+    let reply = connection.get(&["fleet"], &[]).await?;
+    render::reply(connection.json, &reply, render::fleet);
     Ok(Exit::Success)
 }

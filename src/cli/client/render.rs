@@ -189,9 +189,48 @@ pub(super) fn accounts(list: &Value) -> String {
     shown
 }
 
+/// Every daemon, and whose each lane is, by the daemons' names.
+pub(super) fn fleet(value: &Value) -> String {
+    let list = |name: &str| value.get(name).and_then(Value::as_array).cloned().unwrap_or_default();
+    let members = list("members");
+    let mut shown = table(&["MEMBER", "NAME", "SINCE", "LAST BEAT", "LANES"]);
+    for member in &members {
+        let fields = ["/id", "/name", "/since", "/silent_for", "/lanes"];
+        shown.add_row(fields.map(|field| text(member, field)));
+    }
+    let name_of = |id: &str| {
+        let found = members.iter().find(|member| text(member, "/id") == id);
+        found.map_or_else(|| id.to_owned(), |member| format!("{} {id}", text(member, "/name")))
+    };
+    let mut lanes = table(&["LANE", "KIND", "HELD BY", "FOR", "TAKEOVERS"]);
+    for lane in list("lanes") {
+        let held_by = name_of(&text(&lane, "/member"));
+        let [account, kind] = ["/account", "/kind"].map(|field| text(&lane, field));
+        let [held_for, takeovers] = ["/held_for", "/takeovers"].map(|field| text(&lane, field));
+        lanes.add_row([account, kind, held_by, held_for, takeovers]);
+    }
+    format!("{}\n\n{}", shown.trim_fmt(), lanes.trim_fmt())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_fleet_is_its_members_and_their_lanes() {
+        let shown = fleet(&serde_json::json!({
+            "members": [{"id": "0199", "name": "alpha", "since": "2026-11-22T10:00:00.000Z",
+                         "silent_for": "850ms", "lanes": 1}],
+            "lanes": [{"account": "default", "kind": "hire.website_delivery", "member": "0199",
+                       "held_for": "2m", "takeovers": 3},
+                      {"account": "other", "kind": "hire.website_delivery", "member": null,
+                       "held_for": null, "takeovers": 0}]}));
+        let rows: Vec<Vec<&str>> =
+            shown.lines().map(|line| line.split_whitespace().collect()).collect();
+        assert_eq!(rows[1], ["0199", "alpha", "2026-11-22T10:00:00.000Z", "850ms", "1"]);
+        assert_eq!(rows[4], ["default", "hire.website_delivery", "alpha", "0199", "2m", "3"]);
+        assert_eq!(rows[5], ["other", "hire.website_delivery", "-", "-", "0"]);
+    }
 
     #[test]
     fn nothing_a_receiver_says_can_steer_the_terminal() {

@@ -30,7 +30,7 @@ fn full() -> Metrics {
     metrics.reloaded(false, Timestamp(5_000));
     let status = LaneStatus {
         suspended: Some(Suspension {
-            reason: "bad_credentials",
+            reason: "bad_credentials".into(),
             message: "check the app secret".into(),
             since: Timestamp(0),
         }),

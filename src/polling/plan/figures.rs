@@ -9,7 +9,7 @@ use crate::config::QuotaLimits;
 use crate::polling::estimate::lifetimes::Lifetimes;
 
 /// What a lane's schedule amounts to, for people.
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Copy, Debug, PartialEq, serde::Serialize, serde::Deserialize)]
 pub struct Figures {
     /// What one poll must save at present, in expected waiting.
     pub price: Duration,

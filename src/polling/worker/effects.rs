@@ -5,12 +5,14 @@ use std::time::Duration;
 
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
+use tokio::sync::watch;
 use tokio_retry::RetryIf;
 use tokio_retry::strategy::ExponentialBackoff;
 
 use crate::clock::{Clock, Steady, Timestamp};
 use crate::outcome::Outcome;
 use crate::polling::Upstream;
+use crate::polling::fleet::seat::fenced;
 use crate::polling::plan::study::Study;
 use crate::source::{AccountProblem, Observation, PollError, Polled, TransientClass};
 use crate::store::{self, Change, Checkpoint, Ending, Lease, Store, StoreError};
@@ -71,6 +73,7 @@ pub(super) fn study(mut study: Study) -> Effect {
 pub(super) fn poll(
     upstream: Result<Upstream, AccountProblem>,
     clock: Arc<dyn Clock>,
+    until: watch::Receiver<Steady>,
     task: TaskId,
     website: Arc<str>,
     delivery_task: String,
@@ -81,12 +84,20 @@ pub(super) fn poll(
             Err(problem) => Err(PollError::Account(problem)),
             Ok(upstream) => {
                 let poll = upstream.source.observe(&website, &delivery_task);
-                tokio::time::timeout(SOURCE_MAX, poll).await.unwrap_or_else(|_| Err(overdue()))
+                let poll = fenced(poll, Arc::clone(&clock), until);
+                let poll = tokio::time::timeout(SOURCE_MAX, poll).await;
+                poll.unwrap_or_else(|_| Some(Err(overdue()))).unwrap_or_else(|| Err(run_out()))
             }
         };
         Event::Replied { task, sent, received: clock.steady(), result: Box::new(result) }
     }
     .boxed()
+}
+
+/// It may have been sent, and counts as such.
+fn run_out() -> PollError {
+    let detail = "the lane's lease ran out meanwhile".to_owned();
+    PollError::Transient { class: TransientClass::Timeout, detail }
 }
 
 fn overdue() -> PollError {

@@ -28,12 +28,12 @@ impl Worker {
     pub(super) fn show(&mut self) {
         let now = self.context.clock.steady();
         let suspension = self.lane.suspended().map(|(problem, since)| Suspension {
-            reason: problem.reason,
+            reason: problem.reason.into(),
             message: problem.message.clone(),
             since: self.wall_of(since),
         });
         match (&suspension, self.suspended) {
-            (Some(why), false) => tracing::error!(lane = %self.name, reason = why.reason,
+            (Some(why), false) => tracing::error!(lane = %self.name, reason = %why.reason,
                 why = why.message, "account suspended; its tasks wait"),
             (None, true) => tracing::info!(lane = %self.name, "account polls again"),
             (Some(_), true) | (None, false) => {}

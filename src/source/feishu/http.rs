@@ -25,6 +25,10 @@ const POOL_IDLE_PER_HOST_MAX: usize = 64;
 const HTTP2_PING_EVERY: Duration = Duration::from_secs(10);
 /// How long such a ping may take.
 const HTTP2_PING_WAIT: Duration = Duration::from_secs(5);
+/// A request that the network swallows is sent again by the kernel for minutes, and would arrive
+/// when the quota no longer counts it. After this it is given up: by then a poll has certainly
+/// arrived, or never will (the same two seconds in `polling/quota.rs`).
+const UNHEARD_MAX: Duration = Duration::from_secs(2);
 /// How much of an error's causes is told.
 const CAUSES_MAX: usize = 5;
 
@@ -120,6 +124,7 @@ fn builder(deadlines: Deadlines) -> ClientBuilder {
         .redirect(reqwest::redirect::Policy::none())
         .connect_timeout(deadlines.connect)
         .timeout(deadlines.total)
+        .tcp_user_timeout(UNHEARD_MAX)
         .pool_idle_timeout(POOL_IDLE)
         .pool_max_idle_per_host(POOL_IDLE_PER_HOST_MAX)
         .http2_keep_alive_interval(HTTP2_PING_EVERY)

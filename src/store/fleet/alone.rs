@@ -7,7 +7,7 @@ use async_trait::async_trait;
 use tokio::sync::watch;
 use uuid::Uuid;
 
-use super::{Claimed, Fleet, Holding, Member, MemberId, Roster};
+use super::{Claimed, Fleet, Holding, Member, MemberId, Present, Roster};
 use crate::clock::Timestamp;
 use crate::store::{Lease, Result, Store};
 use crate::task::LaneName;
@@ -47,7 +47,8 @@ impl Fleet for Alone {
 
     async fn claim(&self, member: &Member, lane: &LaneName) -> Result<Option<Claimed>> {
         let lane = self.store.take(lane, member.since).await?;
-        Ok(Some(Claimed { lane, lasts: Duration::MAX }))
+        let (took_over, reserved_ago) = (false, None);
+        Ok(Some(Claimed { lane, lasts: Duration::MAX, took_over, reserved_ago }))
     }
 
     async fn release(&self, _lease: &Lease) -> Result<()> {
@@ -64,6 +65,24 @@ impl Fleet for Alone {
         let held_for = owner.as_ref().map(|owner| now.since(owner.since));
         let holding = |lane| Holding { lane, owner: owner.clone(), held_for, takeovers: 0 };
         Ok(self.store.lanes().await?.into_iter().map(holding).collect())
+    }
+
+    async fn members(&self) -> Result<Vec<Present>> {
+        let alone = |member| Present { member, silent_for: Duration::ZERO, report: None };
+        Ok(self.member().clone().map(alone).into_iter().collect())
+    }
+
+    async fn report(&self, _member: &Member, _report: &str) -> Result<()> {
+        Ok(())
+    }
+
+    /// Memory is enough: there is nobody else, and after a restart Feishu is asked for another.
+    async fn keep_ticket(&self, _app: &str, _ticket: &str, _now: Timestamp) -> Result<()> {
+        Ok(())
+    }
+
+    async fn tickets(&self) -> Result<Vec<(String, String)>> {
+        Ok(Vec::new())
     }
 
     fn moves(&self) -> watch::Receiver<u64> {

@@ -102,6 +102,8 @@ fn change(row: &Row) -> Tried<Change> {
 pub(super) const CHECKPOINT: &str = concat!(
     "WITH held AS (
          UPDATE lane l SET reservations = coalesce($3, l.reservations),
+                           reserved_at = CASE WHEN $3::text IS NULL THEN l.reserved_at
+                                              ELSE clock_timestamp() END,
                            memory = coalesce($4, l.memory)
          WHERE ",
     good!(),

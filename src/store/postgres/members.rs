@@ -1,5 +1,7 @@
 //! The fleet's members, and whose each lane is.
 
+use std::time::Duration;
+
 use tokio_postgres::Row;
 use uuid::Uuid;
 
@@ -7,7 +9,9 @@ use super::lanes::taken;
 use super::rows::{get, lane, maybe_number, number};
 use super::session::{Failure, Session, Tried, flight};
 use crate::clock::{Timestamp, millis};
-use crate::store::fleet::{Claimed, Holding, LEASE, LEASE_MARGIN, Member, MemberId, Roster};
+use crate::store::fleet::{
+    Claimed, Holding, LEASE, LEASE_MARGIN, Member, MemberId, Present, Roster,
+};
 use crate::store::{Hint, Lease};
 use crate::task::LaneName;
 
@@ -97,7 +101,9 @@ pub(super) const CLAIM: &str = "
                     <= clock_timestamp() - $4::bigint * interval '1 millisecond'))
     RETURNING id, epoch, reservations, memory,
         (SELECT extract(epoch FROM m.expires_at - clock_timestamp()) * 1000
-         FROM member m WHERE m.id = lane.owner)::bigint";
+         FROM member m WHERE m.id = lane.owner)::bigint,
+        takeovers > (SELECT b.takeovers FROM lane b WHERE b.account = $2 AND b.kind = $3),
+        (extract(epoch FROM clock_timestamp() - reserved_at) * 1000)::bigint";
 
 /// The origins that a lane's deliveries go to, or will.
 const ORIGINS: &str = "
@@ -126,8 +132,19 @@ pub(super) async fn claim(
     for row in db.query(ORIGINS, &[&lane.lease.lane]).await? {
         hints.push(Hint::Due { origin: get(&row, 0)? });
     }
-    let left = std::time::Duration::from_millis(maybe_number(&row, 4)?.unwrap_or(0));
-    Ok(Some(Claimed { lane, lasts: left.saturating_sub(LEASE_MARGIN) }))
+    let left = Duration::from_millis(maybe_number(&row, 4)?.unwrap_or(0));
+    Ok(Some(Claimed {
+        lane,
+        lasts: left.saturating_sub(LEASE_MARGIN),
+        took_over: get::<Option<bool>>(&row, 5)?.unwrap_or(false),
+        reserved_ago: maybe_time(&row, 6)?,
+    }))
+}
+
+/// A span by the database's clock, which may have been stepped back.
+fn maybe_time(row: &Row, column: usize) -> Tried<Option<Duration>> {
+    let ms: Option<i64> = get(row, column)?;
+    Ok(ms.map(|ms| Duration::from_millis(u64::try_from(ms).unwrap_or(0))))
 }
 
 pub(super) async fn release(db: &Session, lease: Lease) -> Tried<Option<LaneName>> {
@@ -169,14 +186,35 @@ pub(super) const HOLDINGS: &str = "
 pub(super) async fn holdings(db: &Session) -> Tried<Vec<Holding>> {
     let holding = |row: &Row| {
         let owned = get::<Option<Uuid>>(row, 4)?.is_some();
-        let age: Option<i64> = maybe_number(row, 3)?;
-        let age = age.filter(|_| owned).map(|ms| u64::try_from(ms).unwrap_or(0));
+        let age = maybe_time(row, 3)?.filter(|_| owned);
         Ok::<_, Failure>(Holding {
             lane: lane(row, 0, 1)?,
             owner: owned.then(|| read_member(row, 4)).transpose()?,
-            held_for: age.map(std::time::Duration::from_millis),
+            held_for: age,
             takeovers: number(row, 2)?,
         })
     };
     db.query(HOLDINGS, &[]).await?.iter().map(holding).collect()
+}
+
+const PRESENT: &str = "
+    SELECT id, name, since, report,
+           (extract(epoch FROM expires_at - clock_timestamp()) * 1000)::bigint
+    FROM member WHERE expires_at > clock_timestamp() ORDER BY id";
+
+pub(super) async fn present(db: &Session) -> Tried<Vec<Present>> {
+    let present = |row: &Row| {
+        let left = maybe_time(row, 4)?.unwrap_or_default();
+        Ok::<_, Failure>(Present {
+            member: read_member(row, 0)?,
+            silent_for: LEASE.saturating_sub(left),
+            report: get(row, 3)?,
+        })
+    };
+    db.query(PRESENT, &[]).await?.iter().map(present).collect()
+}
+
+pub(super) async fn report(db: &Session, member: Uuid, report: &str) -> Tried<()> {
+    db.query("UPDATE member SET report = $2 WHERE id = $1", &[&member, &report]).await?;
+    Ok(())
 }

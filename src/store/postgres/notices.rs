@@ -24,19 +24,21 @@ pub(super) async fn all(db: &Session) -> Tried<Vec<Notice>> {
     db.query(sql, &[]).await?.iter().map(notice).collect()
 }
 
+/// Two daemons that see one incident make one notice: the first stands.
 const KEEP: &str = "
     INSERT INTO notice (client, subject, raised, since, at, id, body, attempts, next_attempt_at)
     VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)
     ON CONFLICT (client, subject) DO UPDATE SET
         raised = EXCLUDED.raised, since = EXCLUDED.since, at = EXCLUDED.at, id = EXCLUDED.id,
         body = EXCLUDED.body, attempts = EXCLUDED.attempts,
-        next_attempt_at = EXCLUDED.next_attempt_at";
+        next_attempt_at = EXCLUDED.next_attempt_at
+    WHERE notice.id = EXCLUDED.id OR notice.raised <> EXCLUDED.raised";
 
 pub(super) async fn keep(db: &Session, notice: &Notice) -> Tried<()> {
     let (client, subject) = (&notice.client, &notice.subject);
     if notice.is_over() {
-        let sql = "DELETE FROM notice WHERE client = $1 AND subject = $2";
-        db.query(sql, &[client, subject]).await?;
+        let sql = "DELETE FROM notice WHERE client = $1 AND subject = $2 AND id = $3";
+        db.query(sql, &[client, subject, &notice.id]).await?;
         return Ok(());
     }
     db.query(

@@ -27,10 +27,11 @@ const TRIES: u32 = 8;
 /// The longest wait before such a try, a little longer each time.
 const TRY_AGAIN_MAX_MS: u64 = 20;
 
-/// What every connection is told once. Deadlines, longest first: a statement's; a lock's, below
+/// What every connection is told once. No remarks in the log; then deadlines, longest first: a statement's; a lock's, below
 /// what is left of a lease after a beat, so that nobody decides by what he read before waiting; and
 /// a transaction's whose daemon has fallen silent, so that a paused one blocks nobody for long.
 const SETTINGS: &str = "
+    SET client_min_messages = warning;
     SET statement_timeout = '10s';
     SET lock_timeout = '3s';
     SET idle_in_transaction_session_timeout = '2s';

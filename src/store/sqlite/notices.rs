@@ -30,14 +30,19 @@ pub(super) fn all(db: &Connection) -> Result<Vec<Notice>> {
 
 pub(super) fn keep(db: &Connection, notice: &Notice) -> Result<()> {
     if notice.is_over() {
-        db.prepare_cached("DELETE FROM notice WHERE client = ?1 AND subject = ?2")?
-            .execute([&notice.client, &notice.subject])?;
+        db.prepare_cached("DELETE FROM notice WHERE client = ?1 AND subject = ?2 AND id = ?3")?
+            .execute([&notice.client, &notice.subject, &notice.id])?;
         return Ok(());
     }
     db.prepare_cached(
-        "INSERT OR REPLACE INTO notice
+        "INSERT INTO notice
              (client, subject, raised, since, at, id, body, attempts, next_attempt_at)
-         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)",
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)
+         ON CONFLICT (client, subject) DO UPDATE SET
+             raised = excluded.raised, since = excluded.since, at = excluded.at, id = excluded.id,
+             body = excluded.body, attempts = excluded.attempts,
+             next_attempt_at = excluded.next_attempt_at
+         WHERE notice.id = excluded.id OR notice.raised <> excluded.raised",
     )?
     .execute(params![
         notice.client,

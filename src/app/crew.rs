@@ -1,0 +1,86 @@
+//! What this daemon tells the others of a fleet, and hears from them: how its lanes and receivers
+//! do, and store apps' tickets. So any of them answers for all.
+
+mod report;
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio_util::sync::CancellationToken;
+
+use self::report::Report;
+use super::accounts::Accounts;
+use crate::config::secret::Secret;
+use crate::delivery::health::Health;
+use crate::polling::board::Board;
+use crate::store::Result;
+use crate::store::fleet::{Fleet, Member};
+
+/// How often the others are told and heard: what is shown of their lanes is at most twice as old.
+const TALK_EVERY: Duration = Duration::from_secs(2);
+
+/// What talking takes.
+pub(super) struct Crew {
+    pub(super) fleet: Arc<dyn Fleet>,
+    pub(super) member: Member,
+    pub(super) board: Arc<Board>,
+    pub(super) health: Health,
+    pub(super) accounts: Accounts,
+}
+
+impl Crew {
+    /// Until shutdown.
+    pub(super) async fn run(self, shutdown: CancellationToken) {
+        let mut moves = self.fleet.moves();
+        let mut tickets = BTreeMap::new();
+        let talking = async {
+            loop {
+                if let Err(error) = self.talk(&mut tickets).await {
+                    tracing::debug!(%error, "nothing is heard from other daemons for now");
+                }
+                // A ticket that was just kept is worth a look at once.
+                let _ = tokio::time::timeout(TALK_EVERY, moves.changed()).await;
+            }
+        };
+        tokio::select! {
+            () = shutdown.cancelled() => {}
+            () = talking => {}
+        }
+    }
+
+    async fn talk(&self, tickets: &mut BTreeMap<String, String>) -> Result<()> {
+        if self.accounts.has_store_apps() {
+            self.take_tickets(tickets).await?;
+        }
+        if self.board.standing().members.len() <= 1 {
+            self.board.hear(BTreeMap::new());
+            self.health.hear(Vec::new());
+            return Ok(());
+        }
+        let report = Report::of(&self.board.read(), self.health.origins().await);
+        self.fleet.report(&self.member, &report.text()).await?;
+        let members = self.fleet.members().await?;
+        let others = members.iter().filter(|present| present.member.id != self.member.id);
+        let told = others.filter_map(|present| Report::read(present.report.as_deref()?));
+        let (mut lanes, mut origins) = (BTreeMap::new(), Vec::new());
+        for report in told {
+            lanes.extend(report.lanes());
+            origins.extend(report.origins);
+        }
+        self.board.hear(lanes);
+        self.health.hear(origins);
+        Ok(())
+    }
+
+    /// Takes over what Feishu has pushed to any of us.
+    async fn take_tickets(&self, seen: &mut BTreeMap<String, String>) -> Result<()> {
+        for (app_id, ticket) in self.fleet.tickets().await? {
+            if seen.get(&app_id) != Some(&ticket) {
+                self.accounts.offer(&app_id, Secret::new(ticket.clone()));
+                seen.insert(app_id, ticket);
+            }
+        }
+        Ok(())
+    }
+}
