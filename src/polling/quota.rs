@@ -160,8 +160,8 @@ impl Quota {
 
     /// A reservation is durable.
     pub fn reserved(&mut self, polls: u32, now: Steady) {
+        self.reserved = self.booked(polls, now);
         self.permits += polls;
-        self.reserved.push_back((now, polls));
         self.step = match self.stepped.replace(now).map(|last| now.since(last)) {
             Some(gone) if gone < RESERVE_MORE_WITHIN => (self.step * 2).min(RESERVE_MAX),
             Some(gone) if gone >= RESERVE_LESS_AFTER => (self.step / 2).max(RESERVE_FIRST),
@@ -173,7 +173,21 @@ impl Quota {
     /// The reservations that still matter, with one of `polls` made now.
     #[must_use]
     pub fn reservations_with(&self, polls: u32, now: Steady) -> Vec<(Steady, u32)> {
-        self.reserved.iter().copied().chain([(now, polls)]).collect()
+        self.booked(polls, now).into()
+    }
+
+    /// A reservation counts as spent when the next one is made. What has not arrived by then is
+    /// the next one's: permits that are left, and polls under way.
+    fn booked(&self, polls: u32, now: Steady) -> VecDeque<(Steady, u32)> {
+        let carried = self.permits + self.under_way.values().sum::<u32>();
+        let mut booked = self.reserved.clone();
+        let mut left = carried;
+        for (_, polls) in booked.iter_mut().rev() {
+            let moved = left.min(*polls);
+            (*polls, left) = (*polls - moved, left - moved);
+        }
+        booked.push_back((now, polls + carried));
+        booked
     }
 
     /// What was really spent in the last minute, as reservations for [`Quota::restore`]: the next
@@ -191,13 +205,14 @@ impl Quota {
             }
         }
         // A reservation counts as spent when the next one was made, the last one at the restart.
-        let mut closing = Vec::with_capacity(groups.len() + 1);
+        let mut closing = Vec::with_capacity(groups.len() + 2);
         let mut from = groups.first().map_or(now, |(first, ..)| *first);
         for (_, last, polls) in groups {
             closing.push((from, polls));
             from = last;
         }
-        closing.push((from, self.under_way.values().sum()));
+        // The last entry is made now, whatever it holds: by it the next owner tells the clocks apart.
+        closing.extend([(from, 0), (now, self.under_way.values().sum())]);
         closing
     }
 
@@ -258,7 +273,7 @@ impl Quota {
         while self.arrived.front().is_some_and(|at| *at <= since) {
             self.arrived.pop_front();
         }
-        // A reservation may be spent until the next one is made.
+        // A reservation counts until the next one was made.
         while self.reserved.get(1).is_some_and(|(next, _)| *next <= since) {
             self.reserved.pop_front();
         }

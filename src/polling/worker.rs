@@ -78,7 +78,7 @@ impl Worker {
         }
         let now = context.clock.steady();
         let wall = context.clock.wall();
-        let last = taken.reservations.last().filter(|last| last.polls > 0);
+        let last = taken.reservations.last();
         // What the last owner's wall clock shows now, if the store can tell.
         let theirs = last.zip(seat.claimed.reserved_ago).map(|(last, ago)| last.at.after(ago));
         let wall = theirs.unwrap_or(wall);

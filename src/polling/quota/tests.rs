@@ -71,6 +71,7 @@ fn a_graceful_restart_goes_on_at_once_and_no_window_notices() {
         }
         let closing = quota.closing(stopped);
         assert!(closing.len() < 60, "{}", closing.len());
+        assert_eq!(closing.last().unwrap().0, stopped, "by which clocks are told apart");
         let started = Steady(stopped.0 + pause);
         let mut next = self::quota();
         next.restore(&closing, started);
@@ -132,4 +133,27 @@ fn a_refusal_closes_the_quota_until_the_reset() {
     quota.refused(Duration::from_secs(7), Steady(1_000));
     assert_eq!(quota.earliest(Steady(2_000)), Steady(8_000));
     assert_eq!(quota.earliest(Steady(9_000)), Steady(9_000));
+}
+
+#[test]
+fn what_had_not_arrived_when_more_was_reserved_counts_as_spent_later() {
+    let mut quota = quota();
+    quota.reserved(8, Steady(0));
+    for _ in 0..6 {
+        quota.spend(Steady(10));
+    }
+    // Of eight, four have arrived, two are under way and two are left.
+    for _ in 0..4 {
+        quota.replied(Steady(10), Steady(100));
+    }
+    let stored = quota.reservations_with(8, Steady(1_000));
+    assert_eq!(stored, [(Steady(0), 4), (Steady(1_000), 12)]);
+    quota.reserved(8, Steady(1_000));
+    assert_eq!(
+        quota.reservations_with(8, Steady(2_000))[1..],
+        [(Steady(1_000), 0), (Steady(2_000), 20)]
+    );
+    let mut next = self::quota();
+    next.restore(&stored, Steady(5_000));
+    assert_eq!(next.used(Steady(5_000)), (12, 16));
 }
