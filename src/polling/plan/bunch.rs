@@ -10,6 +10,9 @@ use crate::clock::Steady;
 /// that the limit a minute allows.
 const AHEAD: [f64; 8] = [0.5, 1.0, 2.0, 3.0, 4.0, 6.0, 8.0, 10.0];
 
+/// A bunch that takes less than so long to serve is not worth the trouble, seconds.
+const TAKES_MIN: f64 = 0.5;
+
 /// Looks to be begun before they are due.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Bunch {
@@ -56,10 +59,10 @@ pub fn coming(
     let begins = |(due, ahead): (&usize, f64)| {
         #[expect(clippy::cast_precision_loss, reason = "tasks of one lane")]
         let takes = *due as f64 / pace;
-        (ahead - takes / 2.0, ahead)
+        (takes >= TAKES_MIN).then_some((ahead - takes / 2.0, ahead))
     };
     let (begins, ends) =
-        due.iter().zip(AHEAD).map(begins).min_by(|one, other| one.0.total_cmp(&other.0))?;
+        due.iter().zip(AHEAD).filter_map(begins).min_by(|one, other| one.0.total_cmp(&other.0))?;
     Some(Bunch { begins: later(now, begins), ends: later(now, ends) })
 }
 
