@@ -54,6 +54,10 @@ pub struct Plan {
 /// Figures are for people: they may be so old.
 const FIGURES_GOOD_FOR: Duration = Duration::from_secs(10);
 
+/// A task registered longer ago was not registered with this owner of the lane: a backlog that is
+/// loaded at a start says nothing about how many tasks are to come, and must not set the price.
+const ARRIVED_WITHIN: Duration = Duration::from_secs(10);
+
 impl Plan {
     /// An empty schedule. A look must save at least `worth` of waiting.
     #[must_use]
@@ -83,7 +87,9 @@ impl Plan {
     /// Plans a task.
     pub fn insert(&mut self, task: Waiting, now: Steady) {
         if task.looked == task.born {
-            self.arrivals.arrived(now);
+            if now.since(task.born) < ARRIVED_WITHIN {
+                self.arrivals.arrived(now);
+            }
             if let Some(at) = self.probe(&task, now) {
                 return self.appointments.make(task.task, at);
             }
