@@ -72,3 +72,33 @@ impl Drift {
         *self = Self::default();
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const CHANCE: f64 = 0.1;
+    const OBSERVATIONS: f64 = 1_000.0;
+
+    /// A task seen pending so often, then settled, where one look in ten was to find it so.
+    fn task(drift: &mut Drift, pending: usize) {
+        for _ in 0..pending {
+            drift.looked(50, CHANCE, false);
+        }
+        drift.looked(50, CHANCE, true);
+    }
+
+    #[test]
+    fn forty_tasks_are_enough_to_notice_that_tasks_settle_sooner() {
+        let mut drift = Drift::default();
+        for _ in 0..1_000 {
+            task(&mut drift, 9);
+            assert!(!drift.alarm(OBSERVATIONS), "one in ten, as predicted");
+        }
+        let noticed = (1..=40).find(|_| {
+            task(&mut drift, 2);
+            drift.alarm(OBSERVATIONS)
+        });
+        assert!(noticed.is_some(), "one in three");
+    }
+}

@@ -70,3 +70,36 @@ pub fn coming(
 fn later(now: Steady, wait: f64) -> Steady {
     Steady(now.0.saturating_add((wait * 1000.0) as i64))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::classes::Waiting;
+    use super::*;
+    use crate::task::TaskId;
+
+    /// So many tasks registered at once, asked about this long before their first looks are due.
+    fn at_once(tasks: i64, before: f64) -> (Option<Bunch>, Steady) {
+        let (table, level, born) = (Table::prior(), 20.0, Steady(0));
+        let mut classes = Classes::default();
+        for task in 0..tasks {
+            let waiting = Waiting { looked: born, task: TaskId(task), born };
+            classes.insert(waiting, |_, _| Steady(0));
+        }
+        let now = later(born, table.gap(level, (0, 0.0)) - before);
+        (coming(&table, level, &classes, 50.0, now), now)
+    }
+
+    #[test]
+    fn half_of_a_bunch_is_served_before_it_is_due() {
+        // 500 looks take ten seconds: they begin five seconds before they are due.
+        let (Some(bunch), now) = at_once(500, 5.9) else { panic!("500 looks are a bunch") };
+        assert_eq!((bunch.begins, bunch.ends), (later(now, 1.0), later(now, 6.0)));
+        assert_eq!(Bunch::reach(Some(bunch), now), now);
+        assert_eq!(Bunch::reach(Some(bunch), bunch.begins), bunch.ends);
+    }
+
+    #[test]
+    fn a_few_looks_wait_until_they_are_due() {
+        assert_eq!(at_once(20, 5.9).0, None);
+    }
+}
