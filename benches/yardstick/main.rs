@@ -6,6 +6,7 @@
 //! cargo bench --bench yardstick -- trace logn:0.6,15 500 40 1 > trace.csv    (tasks/min, min, seed)
 //! cargo bench --bench yardstick -- burst logn:0.6,15 1000 1 > trace.csv      (at second 900)
 //! cargo bench --bench yardstick -- judge trace.csv polls.csv 600             (from second 600 on)
+//! cargo bench --bench yardstick -- steady | bursts | changes                (tables of docs/polling.md)
 //! cargo bench --bench yardstick -- plot > docs/polling.svg
 //! ```
 
@@ -14,6 +15,7 @@
 mod bound;
 mod judge;
 mod plot;
+mod ratios;
 mod settling;
 mod sliding;
 mod traces;
@@ -42,10 +44,13 @@ fn main() {
             print!("{}", traces::csv(&tasks));
         }
         ["judge", trace, polls, from] => judge::judge(trace, polls, parsed(from)),
+        ["steady"] => ratios::steady(),
+        ["bursts"] => ratios::bursts(),
+        ["changes"] => ratios::changes(),
         ["plot"] => print!("{}", plot::svg()),
         // A plain `cargo bench` runs every bench: this one has nothing to time.
         _ => println!(
-            "yardstick: bound | trace | burst | judge | plot; see benches/yardstick/main.rs"
+            "yardstick: bound | trace | burst | judge | steady | bursts | changes | plot; see benches/yardstick/main.rs"
         ),
     }
 }
@@ -61,7 +66,7 @@ fn bounds(settling: &Settling) {
         println!("{load:5} tasks a minute: at least {bound:7.3} s; a poll is worth {price:.4} s");
     }
     for tasks in BURSTS {
-        let aligned = grid.burst(tasks, PER_MINUTE, 5);
+        let aligned = grid.burst(tasks, PER_MINUTE, 6);
         let sliding = sliding::floor(settling, tasks, PER_MINUTE, PER_SECOND);
         println!(
             "{tasks:5} tasks at once:   at least {aligned:7.3} s with aligned minutes, \

@@ -23,13 +23,27 @@ pub(crate) fn steady(settling: &Settling, load: f64, minutes: f64, seed: u64) ->
     }
 }
 
+/// When a burst comes, seconds.
+pub(crate) const BURST_AT: f64 = 900.0;
+/// When tasks begin to take another time, seconds.
+pub(crate) const CHANGE_AT: f64 = 1_800.0;
+
+/// Tasks that arrive at random, and from half an hour on take another time.
+pub(crate) fn change(old: &Settling, new: &Settling, load: f64, seed: u64) -> Vec<Row> {
+    let mut rows = steady(old, load, CHANGE_AT / 60.0, seed);
+    let later = steady(new, load, 15.0, seed + 1_000);
+    let at = |row: Row| Row { registered_at: row.registered_at + micros(CHANGE_AT), ..row };
+    rows.extend(later.into_iter().map(at));
+    rows
+}
+
 /// So many tasks at once, after a quarter of an hour of one a second to learn from.
 pub(crate) fn burst(settling: &Settling, tasks: u32, seed: u64) -> Vec<Row> {
     let mut rows = steady(settling, 60.0, 13.0, seed);
     let mut random = StdRng::seed_from_u64(seed + 1);
     rows.extend((0..tasks).map(|_| {
         let settles_after = Some(micros(settling.sample(&mut random)));
-        Row { registered_at: micros(900.0), settles_after }
+        Row { registered_at: micros(BURST_AT), settles_after }
     }));
     rows
 }

@@ -6,6 +6,7 @@
 
 pub mod appointments;
 pub mod arrivals;
+pub mod bunch;
 pub mod classes;
 pub mod curiosity;
 pub mod figures;
@@ -20,6 +21,7 @@ use std::time::Duration;
 
 use appointments::Appointments;
 use arrivals::Arrivals;
+use bunch::Bunch;
 use classes::{Classes, Waiting, seconds};
 use curiosity::Curiosity;
 use figures::{Figures, Lately};
@@ -42,6 +44,7 @@ pub struct Plan {
     estimate: Estimate,
     table: Arc<Table>,
     price: Price,
+    bunch: Option<Bunch>,
     figures: Option<(Figures, Steady)>,
     lately: Lately,
     /// Something was learned that has not been handed out to be kept.
@@ -50,6 +53,10 @@ pub struct Plan {
 
 /// Figures are for people: they may be so old.
 const FIGURES_GOOD_FOR: Duration = Duration::from_secs(10);
+
+/// A task registered longer ago was not registered with this owner of the lane: a backlog that is
+/// loaded at a start says nothing about how many tasks are to come, and must not set the price.
+const ARRIVED_WITHIN: Duration = Duration::from_secs(10);
 
 impl Plan {
     /// An empty schedule. A look must save at least `worth` of waiting.
@@ -63,6 +70,7 @@ impl Plan {
             estimate: Estimate::new(),
             table: Table::prior(),
             price: Price::new(worth),
+            bunch: None,
             figures: None,
             lately: Lately::default(),
             learned: false,
@@ -79,7 +87,9 @@ impl Plan {
     /// Plans a task.
     pub fn insert(&mut self, task: Waiting, now: Steady) {
         if task.looked == task.born {
-            self.arrivals.arrived(now);
+            if now.since(task.born) < ARRIVED_WITHIN {
+                self.arrivals.arrived(now);
+            }
             if let Some(at) = self.probe(&task, now) {
                 return self.appointments.make(task.task, at);
             }
@@ -163,19 +173,21 @@ impl Plan {
         let Some(due) = self.classes.first_due() else {
             return appointed.map_or(First::Nothing, First::Ask);
         };
-        if due <= now
-            && let Some(task) = self.most_urgent(now)
+        let reach = Bunch::reach(self.bunch, now);
+        if due <= reach
+            && let Some(task) = self.most_urgent(now, reach)
         {
             return First::Look(task);
         }
-        let again = self.price.next_at(now);
+        let begins = self.bunch.map(|bunch| bunch.begins).filter(|at| *at > now);
+        let again = self.price.next_at(now).min(begins.unwrap_or(due));
         First::Ask(due.min(again).min(appointed.unwrap_or(again)))
     }
 
-    /// Of all tasks that are due, the one that would be looked at for the highest price.
-    fn most_urgent(&self, now: Steady) -> Option<TaskId> {
+    /// Of all tasks due by `reach`, the one that would be looked at for the highest price.
+    fn most_urgent(&self, now: Steady, reach: Steady) -> Option<TaskId> {
         let mut best: Option<(f64, TaskId)> = None;
-        for class in self.classes.iter().filter(|class| class.due <= now) {
+        for class in self.classes.iter().filter(|class| class.due <= reach) {
             let Some(head) = class.queue.front() else { continue };
             let waited = seconds(now.0 - head.looked.0);
             let level = best.map_or(self.price.level(), |(level, _)| level);
@@ -198,6 +210,7 @@ impl Plan {
         });
         let (table, price) = (&self.table, &self.price);
         self.classes.reprice(|head, place| due(table, price, head, place));
+        self.bunch = bunch::coming(table, price.level(), &self.classes, quota.pace(), now);
         self.sum_up(now, quota);
     }
 

@@ -114,6 +114,12 @@ impl Quota {
         self.working(self.limits.per_minute).saturating_sub(kept).saturating_sub(under_way)
     }
 
+    /// How many polls may be sent a second.
+    #[must_use]
+    pub fn pace(&self) -> f64 {
+        f64::from(self.working(self.limits.per_second))
+    }
+
     /// A poll is sent.
     pub fn spend(&mut self, now: Steady) {
         debug_assert!(self.permits > 0, "a poll without a reservation");

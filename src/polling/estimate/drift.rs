@@ -12,14 +12,18 @@ const MEMORY: f64 = 120.0;
 /// The sum of squared, normalised surprises that chance alone does not reach.
 const ALARM: f64 = 28.0;
 
-/// The same for all regions together.
-const ALARM_TREND: f64 = 13.0;
+/// That tasks of any age settle so many times as readily is tested for by itself, since so few
+/// tasks tell: the sum of log-likelihoods against what was learned, never below zero (Page's
+/// cumulative sum, 1954), and where it alarms.
+const PACES: [f64; 2] = [2.0, 0.5];
+const ALARM_PACE: f64 = 9.0;
 
 /// Surprises by region of age.
 #[derive(Clone, Debug, Default)]
 pub struct Drift {
     surprise: [f32; REGIONS],
     spread: [f32; REGIONS],
+    paces: [f32; PACES.len()],
 }
 
 impl Drift {
@@ -30,6 +34,15 @@ impl Drift {
         let region = (point * REGIONS / (POINTS * 3 / 4)).min(REGIONS - 1);
         self.surprise[region] += (f64::from(u8::from(settled)) - chance) as f32;
         self.spread[region] += (chance * (1.0 - chance)) as f32;
+        let hazard = -(-chance.clamp(1e-6, 0.999)).ln_1p();
+        for (sum, pace) in self.paces.iter_mut().zip(PACES) {
+            let gain = if settled {
+                ((-pace * hazard).exp_m1() / (-hazard).exp_m1()).ln()
+            } else {
+                (1.0 - pace) * hazard
+            };
+            *sum = (*sum + gain as f32).max(0.0);
+        }
         if settled {
             let fade = (1.0 - 1.0 / MEMORY) as f32;
             self.surprise.iter_mut().for_each(|value| *value *= fade);
@@ -40,30 +53,52 @@ impl Drift {
     /// Whether the estimate, made of so many observations, must be out of date.
     #[must_use]
     pub fn alarm(&self, observations: f64) -> bool {
-        self.statistic(observations) > ALARM || self.trend(observations) > ALARM_TREND
+        // A young estimate is itself uncertain: its error looks like surprise.
+        let doubt = 1.0 + 2.0 * MEMORY / observations.max(1.0);
+        self.statistic(doubt) > ALARM
+            || self.paces.iter().any(|sum| f64::from(*sum) > ALARM_PACE * doubt)
     }
 
     /// The sum of squared, normalised surprises.
-    #[must_use]
-    pub fn statistic(&self, observations: f64) -> f64 {
-        // A young estimate is itself uncertain: its error looks like surprise.
-        let doubt = 1.0 + 2.0 * MEMORY / observations.max(1.0);
+    fn statistic(&self, doubt: f64) -> f64 {
         let square = |(surprise, spread): (&f32, &f32)| {
             f64::from(*surprise).powi(2) / (f64::from(*spread) * doubt + 1.0)
         };
         self.surprise.iter().zip(&self.spread).map(square).sum()
     }
 
-    /// The square of all surprises together: tasks settle sooner, or later, whatever their age.
-    fn trend(&self, observations: f64) -> f64 {
-        let doubt = 1.0 + 2.0 * MEMORY / observations.max(1.0);
-        let surprise: f64 = self.surprise.iter().map(|value| f64::from(*value)).sum();
-        let spread: f64 = self.spread.iter().map(|value| f64::from(*value)).sum();
-        surprise.powi(2) / (spread * doubt + 1.0)
-    }
-
     /// Starts afresh.
     pub fn clear(&mut self) {
         *self = Self::default();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const CHANCE: f64 = 0.1;
+    const OBSERVATIONS: f64 = 1_000.0;
+
+    /// A task seen pending so often, then settled, where one look in ten was to find it so.
+    fn task(drift: &mut Drift, pending: usize) {
+        for _ in 0..pending {
+            drift.looked(50, CHANCE, false);
+        }
+        drift.looked(50, CHANCE, true);
+    }
+
+    #[test]
+    fn forty_tasks_are_enough_to_notice_that_tasks_settle_sooner() {
+        let mut drift = Drift::default();
+        for _ in 0..1_000 {
+            task(&mut drift, 9);
+            assert!(!drift.alarm(OBSERVATIONS), "one in ten, as predicted");
+        }
+        let noticed = (1..=40).find(|_| {
+            task(&mut drift, 2);
+            drift.alarm(OBSERVATIONS)
+        });
+        assert!(noticed.is_some(), "one in three");
     }
 }

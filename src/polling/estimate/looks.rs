@@ -11,8 +11,8 @@ const MEMORY: f64 = 2_500.0;
 /// Spans kept: four bytes each; what is older counts for little.
 const SPANS_MAX: usize = 4_000;
 /// When the past no longer holds, looks of the last so many settled tasks are kept.
-const RECENT: f64 = 60.0;
-const RECENT_SPANS: usize = 60;
+const RECENT: f64 = 30.0;
+const RECENT_SPANS: usize = 30;
 /// Units grow instead of all counts fading; past this they are rescaled.
 const UNIT_MAX: f32 = 1e6;
 

@@ -11,12 +11,16 @@ const GOOD_FOR: Duration = Duration::from_secs(1);
 /// one poll what it is; a lane with so many classes changes slowly.
 const CLASSES_PER_SECOND: usize = 24;
 const SECONDS_MAX: usize = 5;
-/// The share of the price forecast that is asked: looks forgone are lost, looks that the quota
-/// delays a little are not, so it is better to ask a little too few seconds than too many.
-const SHARE: f64 = 0.85;
+/// The share of the price found that is asked, and the looks planned for each place in the quota:
+/// looks forgone are lost, looks that the quota delays a little are not, so it is better to ask a
+/// little too few seconds than too many. Where looks are dear a small error in what is forecast
+/// would be a large one in the price, so a part of it is in the looks. Both measured together.
+const SHARE: f64 = 0.9;
+const LOOKS_A_PLACE: f64 = 1.06;
 /// No look ever costs more, seconds: in a backlog a look spends a place in the quota for a
-/// minute, and what that is worth does not grow with the backlog.
-const HIGHEST: f64 = 14.0;
+/// minute, and what that is worth does not grow with the backlog. Of 14 to 60 this came nearest to
+/// the bound for bursts of 1000 and more together with 800 tasks a minute.
+const HIGHEST: f64 = 22.0;
 
 /// The price of a look.
 #[derive(Clone, Debug)]
@@ -73,7 +77,7 @@ impl Price {
         self.set_at = Some(now);
         let rounds = classes.div_ceil(CLASSES_PER_SECOND).clamp(1, SECONDS_MAX);
         self.good_for = GOOD_FOR * u32::try_from(rounds).unwrap_or(1);
-        let market = price_at(fitting(self.row_below(), load));
+        let market = price_at(fitting(self.row_below(), |row| load(row) / LOOKS_A_PLACE));
         self.level = level_of((market * SHARE).min(HIGHEST).max(self.lowest));
     }
 
