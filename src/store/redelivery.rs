@@ -31,6 +31,16 @@ pub struct RedeliveryFilter {
     pub callback_host: Option<String>,
 }
 
+impl RedeliveryFilter {
+    /// Whether a registration fits that is in the filter's state.
+    #[must_use]
+    pub fn fits(&self, client: &str, callback_host: &str, finished_at: Timestamp) -> bool {
+        self.client.as_ref().is_none_or(|wanted| wanted == client)
+            && self.callback_host.as_ref().is_none_or(|wanted| wanted == callback_host)
+            && (self.since..self.until).contains(&finished_at)
+    }
+}
+
 /// A bulk redelivery and how far it has come.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Redelivery {

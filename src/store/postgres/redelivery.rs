@@ -109,7 +109,7 @@ pub(super) async fn step(
     let finished = page.len() < usize::try_from(limit).unwrap_or(usize::MAX);
     let last = page.last().map(|candidate| candidate.id.clone());
     let fitting: Vec<&str> =
-        page.iter().filter(|it| fits(&filter, it)).map(|it| it.id.as_str()).collect();
+        page.iter().filter(|it| it.fits(&filter)).map(|it| it.id.as_str()).collect();
     let mut origins = again(db, &filter, &fitting, now).await?;
     let done = i64::try_from(origins.len()).unwrap_or(i64::MAX);
     flight!(db.send(&stepped, &[&id, &done, &last, &now.0, &finished]), db.say("COMMIT"),)?;
@@ -124,7 +124,7 @@ struct Candidate {
     id: String,
     client: String,
     host: String,
-    finished_at: i64,
+    finished_at: Timestamp,
 }
 
 async fn candidates(
@@ -143,16 +143,16 @@ async fn candidates(
             id: get(row, 0)?,
             client: get(row, 1)?,
             host: get(row, 2)?,
-            finished_at: get(row, 3)?,
+            finished_at: Timestamp(get(row, 3)?),
         })
     };
     db.query(&sql, &[&after, &i64::from(limit)]).await?.iter().map(candidate).collect()
 }
 
-fn fits(filter: &RedeliveryFilter, candidate: &Candidate) -> bool {
-    filter.client.as_ref().is_none_or(|client| *client == candidate.client)
-        && filter.callback_host.as_ref().is_none_or(|host| *host == candidate.host)
-        && (filter.since.0..filter.until.0).contains(&candidate.finished_at)
+impl Candidate {
+    fn fits(&self, filter: &RedeliveryFilter) -> bool {
+        filter.fits(&self.client, &self.host, self.finished_at)
+    }
 }
 
 /// Makes them due, locked in the order of their ids; one that somebody changed meanwhile stays.

@@ -94,7 +94,7 @@ struct Candidate {
     id: String,
     client: String,
     host: String,
-    finished_at: i64,
+    finished_at: Timestamp,
 }
 
 /// Looks at `limit` registrations at most, whether they fit or not, so that no step is long.
@@ -111,7 +111,7 @@ pub(super) fn step(
     let finished = page.len() < usize::try_from(limit).unwrap_or(usize::MAX);
     let last = page.last().map(|candidate| candidate.id.clone());
     let (mut done, mut due) = (0_u64, Hints::new());
-    for candidate in page.iter().filter(|candidate| fits(&filter, candidate)) {
+    for candidate in page.iter().filter(|candidate| candidate.fits(&filter)) {
         outbox::redeliver(db, &candidate.id, now, &mut due)?;
         done += 1;
     }
@@ -145,15 +145,15 @@ fn candidates(
                 id: row.get(0)?,
                 client: row.get(1)?,
                 host: row.get(2)?,
-                finished_at: row.get(3)?,
+                finished_at: Timestamp(row.get(3)?),
             })
         })?
         .collect::<rusqlite::Result<_>>();
     Ok(rows?)
 }
 
-fn fits(filter: &RedeliveryFilter, candidate: &Candidate) -> bool {
-    filter.client.as_ref().is_none_or(|client| *client == candidate.client)
-        && filter.callback_host.as_ref().is_none_or(|host| *host == candidate.host)
-        && (filter.since.0..filter.until.0).contains(&candidate.finished_at)
+impl Candidate {
+    fn fits(&self, filter: &RedeliveryFilter) -> bool {
+        filter.fits(&self.client, &self.host, self.finished_at)
+    }
 }
