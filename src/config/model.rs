@@ -37,7 +37,7 @@ pub struct Config {
 pub struct Http {
     /// The address of the API; a socket passed by systemd wins.
     pub listen: Listen,
-    /// Whether `/metrics` and `/console` answer without an operator's token.
+    /// Whether `/metrics` answers without an operator's token.
     pub open_metrics: bool,
 }
 

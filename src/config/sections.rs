@@ -21,9 +21,8 @@ pub(super) fn http(root: &Table<'_>) -> Option<Http> {
     if let (Some(Listen::Tcp(address)), Some(true)) = (&listen, open_metrics)
         && !address.ip().is_loopback()
     {
-        root.reader.warn(format!(
-            "http.open_metrics lets everybody who reaches {address} read /metrics and /console"
-        ));
+        root.reader
+            .warn(format!("http.open_metrics lets everybody who reaches {address} read /metrics"));
     }
     table.finish();
     Some(Http { listen: listen?, open_metrics: open_metrics? })
