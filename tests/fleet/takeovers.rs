@@ -16,8 +16,9 @@ const HAND_OVER_MAX: Duration = Duration::from_secs(1);
 /// Enough that each of two daemons has some, but for one run in two thousand.
 const LANES: usize = 12;
 
-async fn two(fleet: &Fleet) -> [Daemon; 2] {
-    let first = fleet.home(1, Duration::ZERO).await.start().await;
+/// Two daemons that share the lanes; to the first, the upstream answers this late.
+async fn two(fleet: &Fleet, latency: Duration) -> [Daemon; 2] {
+    let first = fleet.home(1, latency).await.start().await;
     first.register_all(fleet.pending_tasks(5)).await;
     fleet.until_held(&first, 1).await;
     let second = fleet.home(2, Duration::ZERO).await.start().await;
@@ -41,7 +42,7 @@ async fn polled_after(fleet: &Fleet, door: usize, since: Instant) -> Duration {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_killed_daemons_lanes_are_polled_again_within_ten_seconds() {
     let fleet = Fleet::new(LANES).await;
-    let [first, second] = two(&fleet).await;
+    let [first, second] = two(&fleet, Duration::ZERO).await;
     let held = metric(&first, "outcomed_fleet_lanes_held").await;
     assert!((1..LANES as u64).contains(&held), "{held} of {LANES}: they do not spread");
     let died = Instant::now();
@@ -57,7 +58,7 @@ async fn a_killed_daemons_lanes_are_polled_again_within_ten_seconds() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_stopping_daemons_lanes_are_handed_over_within_a_second() {
     let fleet = Fleet::new(LANES).await;
-    let [mut first, second] = two(&fleet).await;
+    let [mut first, second] = two(&fleet, Duration::ZERO).await;
     // A busy machine may be late once; the daemon itself has to be quick.
     let mut best = Duration::MAX;
     for _ in 0..3 {
@@ -79,16 +80,40 @@ async fn a_stopping_daemons_lanes_are_handed_over_within_a_second() {
     assert_eq!(fleet.beyond_quota(), 0);
 }
 
-/// When its lanes became a daemon's, by name of the account, for those that are its own.
-fn owned_since(fleet: &Fleet, id: &str) -> Vec<(String, i64)> {
-    let sql = format!(
-        "SELECT account, (extract(epoch FROM owned_since) * 1000)::bigint FROM lane
-         WHERE owner = '{id}'"
+/// A span in which a member owned a lane.
+struct Reign {
+    account: String,
+    owner: String,
+    from: Timestamp,
+    until: Timestamp,
+}
+
+/// Has the database write down who owns which lane, from now on.
+fn chronicle(fleet: &Fleet) {
+    fleet.sql(
+        "CREATE TABLE reign (id SERIAL, account TEXT, owner UUID, at TIMESTAMPTZ);
+         INSERT INTO reign (account, owner, at) SELECT account, owner, owned_since FROM lane;
+         CREATE FUNCTION note_reign() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
+             INSERT INTO reign (account, owner, at)
+             VALUES (NEW.account, NEW.owner, clock_timestamp());
+             RETURN NULL; END $$;
+         CREATE TRIGGER note_reign AFTER INSERT OR UPDATE OF owner ON lane
+             FOR EACH ROW EXECUTE FUNCTION note_reign()",
     );
-    let rows = fleet.sql(&sql);
+}
+
+fn reigns(fleet: &Fleet) -> Vec<Reign> {
+    let rows = fleet.sql(
+        "SELECT account, owner, (extract(epoch FROM at) * 1000)::bigint, (extract(epoch FROM
+             coalesce(lead(at) OVER (PARTITION BY account ORDER BY id), 'tomorrow')) * 1000)::bigint
+         FROM reign ORDER BY id",
+    );
     let row = |line: &str| {
-        let (name, at) = line.split_once('|').unwrap();
-        (name.to_owned(), at.parse().unwrap())
+        let [account, owner, from, until] = line.split('|').collect::<Vec<_>>()[..] else {
+            panic!("{line}")
+        };
+        let [from, until] = [from, until].map(|at| Timestamp(at.parse().unwrap()));
+        Reign { account: account.to_owned(), owner: owner.to_owned(), from, until }
     };
     rows.lines().map(row).collect()
 }
@@ -96,12 +121,14 @@ fn owned_since(fleet: &Fleet, id: &str) -> Vec<(String, i64)> {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_daemon_that_slept_through_its_lease_polls_nothing_and_writes_nothing() {
     let fleet = Fleet::new(LANES).await;
-    let [first, second] = two(&fleet).await;
+    let [first, second] = two(&fleet, Duration::from_secs(1)).await;
     let view = second.get("/v1/fleet").await;
     let members = view["members"].as_array().unwrap();
     let other = &view["answered_by"];
     let me = members.iter().map(|m| &m["id"]).find(|id| *id != other).unwrap().as_str().unwrap();
-    let (name, _) = owned_since(&fleet, me).into_iter().next().expect("it holds one");
+    chronicle(&fleet);
+    let now = reigns(&fleet);
+    let name = now.iter().find(|reign| reign.owner == me).expect("it holds one").account.clone();
     let lane = (0..LANES).find(|lane| account(*lane) == name).unwrap();
 
     // It is about to settle a task, and waits for the lane's row, when it falls asleep.
@@ -111,14 +138,13 @@ async fn a_daemon_that_slept_through_its_lease_polls_nothing_and_writes_nothing(
     let lock = format!("BEGIN; SELECT 1 FROM lane WHERE account = '{name}' FOR UPDATE");
     fleet.upstreams[lane].script("ends", [success()]);
     let registered = second.register(&wanted(lane, "ends", &fleet.receiver.url("/"))).await;
+    let asked = async || (!fleet.upstreams[lane].polls_of("ends").is_empty()).then_some(());
+    until("its poll is under way", asked, || first.log()).await;
     stranger.batch_execute(&lock).await.unwrap();
     // A checkpoint may wait for the row as well, and would be all that is refused.
     let waits = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database()
                  AND wait_event_type = 'Lock' AND query NOT LIKE 'WITH held%'";
-    let settles = async || {
-        let seen = !fleet.upstreams[lane].polls_of("ends").is_empty();
-        (seen && fleet.sql(waits) != "0").then_some(())
-    };
+    let settles = async || (fleet.sql(waits) != "0").then_some(());
     until("it settles", settles, || first.log()).await;
     first.signal("STOP");
     stranger.batch_execute("ROLLBACK").await.unwrap();
@@ -133,13 +159,14 @@ async fn a_daemon_that_slept_through_its_lease_polls_nothing_and_writes_nothing(
     first.signal("CONT");
     fleet.until_held(&second, 2).await;
     tokio::time::sleep(Duration::from_secs(2)).await;
-    let since = owned_since(&fleet, me);
+    let reigns = reigns(&fleet);
     for (number, upstream) in fleet.upstreams.iter().enumerate() {
-        let again = since.iter().find(|(name, _)| *name == account(number)).map(|(_, at)| *at);
+        let mine = reigns.iter().filter(|r| r.account == account(number) && r.owner == me);
+        let mine: Vec<_> = mine.map(|reign| reign.from..reign.until).collect();
         let polls = upstream.state().polls.clone();
-        let stale = polls.iter().filter(|poll| poll.door == 1 && poll.wall >= woke);
-        let stale = stale.filter(|poll| again.is_none_or(|at| poll.wall < Timestamp(at)));
-        assert_eq!(stale.count(), 0, "lane {number} was polled by one that had lost it");
+        let mut awake = polls.iter().filter(|poll| poll.door == 1 && poll.wall >= woke);
+        let stale = awake.find(|poll| !mine.iter().any(|reign| reign.contains(&poll.wall)));
+        assert!(stale.is_none(), "lane {number} was polled by one that had lost it: {stale:?}");
     }
     let refused = metric(&first, "outcomed_fleet_refused_writes_total").await;
     assert!(refused >= 1, "the outcome that it brought late was not refused");
