@@ -19,7 +19,15 @@ pub enum LockError {
 
 /// The right to use a store's file, as long as it lives.
 #[derive(Debug)]
-pub(super) struct FileLock(#[expect(dead_code, reason = "closing it gives the lock up")] File);
+pub(super) struct FileLock(File);
+
+impl Drop for FileLock {
+    /// Closing the file is not enough: a program that this process is just starting holds a copy
+    /// of the handle, and with it the lock, until it runs.
+    fn drop(&mut self) {
+        let _ = self.0.unlock();
+    }
+}
 
 impl FileLock {
     pub(super) fn take(store: &Path) -> Result<Self, LockError> {
@@ -43,5 +51,21 @@ impl FileLock {
             Err(std::fs::TryLockError::WouldBlock) => Err(LockError::Taken(path)),
             Err(std::fs::TryLockError::Error(error)) => Err(LockError::Io(path, error)),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn it_is_given_up_even_while_a_child_process_holds_a_copy_of_the_handle() {
+        let directory = tempfile::tempdir().unwrap();
+        let store = directory.path().join("outcomed.db");
+        let lock = FileLock::take(&store).unwrap();
+        let _copy = lock.0.try_clone().unwrap();
+        assert!(matches!(FileLock::take(&store), Err(LockError::Taken(_))));
+        drop(lock);
+        assert!(FileLock::take(&store).is_ok());
     }
 }
