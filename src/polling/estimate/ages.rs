@@ -1,17 +1,32 @@
 //! The grid of ages on which everything about a lane's tasks is known: fine where tasks are young.
 
+use std::sync::LazyLock;
+
 /// Points of the grid.
 pub const POINTS: usize = 320;
 /// Distance of two points in `ln(1 + age in seconds)`: 0.03 s at birth, 3 % of the age later on,
 /// which is finer than what a few thousand observations can tell. The last point is 3.9 hours.
 pub const STEP: f64 = 0.03;
 
+/// The age of each point, seconds.
+static AGES: LazyLock<[f64; POINTS]> = LazyLock::new(|| {
+    std::array::from_fn(|point| {
+        #[expect(clippy::cast_precision_loss, reason = "a few hundred points")]
+        let point = point as f64;
+        (point * STEP).exp_m1()
+    })
+});
+
 /// The age of a point, seconds.
 #[must_use]
 pub fn age(point: usize) -> f64 {
-    #[expect(clippy::cast_precision_loss, reason = "a few hundred points")]
-    let point = point as f64;
-    (point * STEP).exp_m1()
+    AGES[point]
+}
+
+/// The ages of all points, seconds.
+#[must_use]
+pub fn all() -> &'static [f64; POINTS] {
+    &AGES
 }
 
 /// Where an age (seconds) lies: the point below it, and how far towards the next one, 0 to 1.

@@ -54,10 +54,15 @@ impl Schedule {
     pub fn expected(&self, life: &Lifetimes) -> (f64, f64) {
         let last = ages::age(POINTS - 1);
         let (mut age, mut looks, mut delay) = (0.0, 0.0, 0.0);
-        while age < last && life.survival(age) > UNCOUNTED {
-            let next = (age + self.gap(ages::place(age)).max(1e-3)).min(last);
-            looks += life.survival(age);
-            delay += waiting(life, age, next);
+        while age < last {
+            let place = ages::place(age);
+            let left = ages::at(life.survive(), place);
+            if left <= UNCOUNTED {
+                break;
+            }
+            let next = (age + self.gap(place).max(1e-3)).min(last);
+            looks += left;
+            delay += waiting_of(left, life, age, next);
             age = next;
         }
         (looks, delay)
@@ -71,8 +76,12 @@ const UNCOUNTED: f64 = 2e-3;
 /// `∫ (s−x) f(x) dx` from `t` to `s`: the area between `F` and its value at `t`.
 #[must_use]
 pub fn waiting(life: &Lifetimes, t: f64, s: f64) -> f64 {
+    waiting_of(life.survival(t), life, t, s)
+}
+
+/// The same where the share `before` is pending at `t`.
+fn waiting_of(before: f64, life: &Lifetimes, t: f64, s: f64) -> f64 {
     const SLICES: u32 = 4;
-    let before = life.survival(t);
     let width = (s - t) / f64::from(SLICES);
     (0..SLICES)
         .map(|slice| (before - life.survival(t + (f64::from(slice) + 0.5) * width)) * width)
@@ -99,10 +108,12 @@ const LEAST_HAZARD: f64 = 1e-3;
 
 struct Solver {
     price: f64,
-    age: Vec<f64>,
+    age: &'static [f64; POINTS],
     settled: Vec<f64>,
     density: Vec<f64>,
     value: Vec<f64>,
+    /// The area under `settled` up to each point, and the value there.
+    total: Vec<f64>,
     gap: Vec<f64>,
     /// No look after the next point's last is ever later than this point: best looks are ordered
     /// as the looks before them.
@@ -111,20 +122,24 @@ struct Solver {
 
 impl Solver {
     fn new(life: &Lifetimes, price: f64) -> Self {
-        let age: Vec<f64> = (0..POINTS).map(ages::age).collect();
+        let age = ages::all();
         let density: Vec<f64> = life.density().iter().map(|at| f64::from(*at)).collect();
         // Summed here, not taken from the shares: their seven digits are too few for short gaps.
-        let mut settled = vec![0.0; POINTS];
+        let (mut settled, mut area) = (vec![0.0; POINTS], vec![0.0; POINTS]);
         for point in 1..POINTS {
             let width = age[point] - age[point - 1];
-            settled[point] =
-                settled[point - 1] + width * f64::midpoint(density[point - 1], density[point]);
+            let (before, here) = (density[point - 1], density[point]);
+            settled[point] = settled[point - 1] + width * f64::midpoint(before, here);
+            let rises = (2.0 * before + here) * width / 6.0;
+            area[point] = area[point - 1] + width * (settled[point - 1] + rises);
         }
         // One more look at whoever is still pending there.
         let mut value = vec![0.0; POINTS];
         value[POINTS - 1] = price * f64::from(life.survive()[POINTS - 1]);
+        let mut total = area;
+        total[POINTS - 1] += value[POINTS - 1];
         let (gap, horizon) = (vec![0.0; POINTS], POINTS - 1);
-        let mut solver = Self { price, age, settled, density, value, gap, horizon };
+        let mut solver = Self { price, age, settled, density, value, total, gap, horizon };
         // What happens past the grid is as in its last cell.
         solver.gap[horizon] = solver.short_gap(horizon);
         solver
@@ -136,21 +151,23 @@ impl Solver {
         let (gap, value) = self.refined(point, best);
         self.gap[point] = gap;
         self.value[point] = value;
+        self.total[point] += value;
     }
 
-    /// The best point for the look after one at `point`.
+    /// The best point for the look after one at `point`: of the cost of each only what differs
+    /// between them, the area under the share settled less a rectangle, and what follows.
     fn best(&self, point: usize) -> usize {
-        let (mut best, mut least, mut area) = (point + 1, f64::INFINITY, 0.0);
-        for next in point + 1..=self.horizon {
-            let width = self.age[next] - self.age[next - 1];
-            let rises = (2.0 * self.density[next - 1] + self.density[next]) * width / 6.0;
-            area += width * (self.settled[next - 1] - self.settled[point] + rises);
-            let cost = area + self.value[next];
+        let settled = self.settled[point];
+        let later = point + 1..=self.horizon;
+        let costs = self.age[later.clone()].iter().zip(&self.total[later]);
+        let (mut best, mut least) = (0, f64::INFINITY);
+        for (index, (age, total)) in costs.enumerate() {
+            let cost = total - settled * age;
             if cost < least {
-                (best, least) = (next, cost);
+                (best, least) = (index, cost);
             }
         }
-        best
+        point + 1 + best
     }
 
     /// How the cost changes as the look after `point` moves past `next`.
@@ -163,17 +180,18 @@ impl Solver {
     /// The gap after a look at `point` and the value there, between the grid's points.
     fn refined(&self, point: usize, best: usize) -> (f64, f64) {
         let here = self.age[point];
-        let at_best = self.slope(point, best);
-        let short = self.short_gap(point);
-        let gap = if short < self.age[point + 1] - here {
+        let cell = self.age[point + 1] - here;
+        // Only near a look that the grid itself would have soon can there be one sooner still.
+        let short = (best <= point + 2).then(|| self.short_gap(point)).filter(|gap| *gap < cell);
+        let gap = if let Some(short) = short {
             short
         } else {
+            let at_best = self.slope(point, best);
             let other = if at_best > 0.0 { best - 1 } else { (best + 1).min(POINTS - 1) };
             let at_other = self.slope(point, other);
             let share = if at_best * at_other < 0.0 { at_best / (at_best - at_other) } else { 0.0 };
             self.age[best] + (self.age[other] - self.age[best]) * share - here
         };
-        let cell = self.age[point + 1] - here;
         let (f, later_f) = (self.density[point], self.density[point + 1]);
         let (pays, later_pays) = (gap + self.price, self.gap[point + 1] + self.price);
         let falls = f * (2.0 * pays + later_pays) + later_f * (pays + 2.0 * later_pays);
