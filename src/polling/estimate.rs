@@ -24,7 +24,7 @@ const FRESH_SHARE: f64 = 0.25;
 const FRESH_MAX: f64 = 400.0;
 /// Probes kept, and what each counts: nothing else tells about early ages when looks are dear.
 const PROBES_MAX: usize = 150;
-const PROBE_WEIGHT: f64 = 6.0;
+const PROBE_WEIGHT: f64 = 4.0;
 
 /// Estimates of so many settled tasks are believed, and each fit adds so much of itself.
 const BELIEF_WEIGHT_MIN: f64 = 500.0;
