@@ -12,6 +12,8 @@
 //! `V′(t) = −f(t) (g(t) + μ)`. Both hold between the points of the grid too, which is what makes
 //! gaps shorter than the grid's own steps exact.
 
+use std::collections::VecDeque;
+
 use crate::polling::estimate::ages::{self, POINTS};
 use crate::polling::estimate::lifetimes::Lifetimes;
 
@@ -115,9 +117,8 @@ struct Solver {
     /// The area under `settled` up to each point, and the value there.
     total: Vec<f64>,
     gap: Vec<f64>,
-    /// No look after the next point's last is ever later than this point: best looks are ordered
-    /// as the looks before them.
-    horizon: usize,
+    /// Points for the next look that may be best for this one or an earlier one, oldest first.
+    lines: VecDeque<usize>,
 }
 
 impl Solver {
@@ -138,36 +139,48 @@ impl Solver {
         value[POINTS - 1] = price * f64::from(life.survive()[POINTS - 1]);
         let mut total = area;
         total[POINTS - 1] += value[POINTS - 1];
-        let (gap, horizon) = (vec![0.0; POINTS], POINTS - 1);
-        let mut solver = Self { price, age, settled, density, value, total, gap, horizon };
+        let (gap, lines) = (vec![0.0; POINTS], VecDeque::new());
+        let mut solver = Self { price, age, settled, density, value, total, gap, lines };
         // What happens past the grid is as in its last cell.
-        solver.gap[horizon] = solver.short_gap(horizon);
+        solver.gap[POINTS - 1] = solver.short_gap(POINTS - 1);
         solver
     }
 
     fn step(&mut self, point: usize) {
         let best = self.best(point);
-        self.horizon = (best + 1).min(POINTS - 1);
         let (gap, value) = self.refined(point, best);
         self.gap[point] = gap;
         self.value[point] = value;
         self.total[point] += value;
     }
 
-    /// The best point for the look after one at `point`: of the cost of each only what differs
-    /// between them, the area under the share settled less a rectangle, and what follows.
-    fn best(&self, point: usize) -> usize {
-        let settled = self.settled[point];
-        let later = point + 1..=self.horizon;
-        let costs = self.age[later.clone()].iter().zip(&self.total[later]);
-        let (mut best, mut least) = (0, f64::INFINITY);
-        for (index, (age, total)) in costs.enumerate() {
-            let cost = total - settled * age;
-            if cost < least {
-                (best, least) = (index, cost);
-            }
+    /// The best point for the look after one at `point`.
+    ///
+    /// What differs between later points is a total of each less its age times the share settled
+    /// by `point`: straight lines in that share, which falls from step to step, while each step
+    /// adds a flatter line. So the lowest line is the first of those that may still become it.
+    fn best(&mut self, point: usize) -> usize {
+        self.add_line(point + 1);
+        let share = self.settled[point];
+        let cost = |next: usize| self.total[next] - share * self.age[next];
+        while self.lines.len() > 1 && cost(self.lines[1]) <= cost(self.lines[0]) {
+            self.lines.pop_front();
         }
-        point + 1 + best
+        self.lines[0]
+    }
+
+    /// Adds the line of a point, and drops those that it keeps from ever being the lowest.
+    fn add_line(&mut self, point: usize) {
+        // The share below which the later line of two is lower.
+        let below = |one: usize, other: usize| {
+            (self.total[one] - self.total[other]) / (self.age[one] - self.age[other])
+        };
+        while let [.., before, last] = self.lines.make_contiguous()[..]
+            && below(last, point) >= below(before, last)
+        {
+            self.lines.pop_back();
+        }
+        self.lines.push_back(point);
     }
 
     /// How the cost changes as the look after `point` moves past `next`.
