@@ -64,7 +64,9 @@ pub(super) struct Worker {
 impl Worker {
     /// Runs the lane until told to stop, or until it belongs to somebody else.
     pub(super) async fn run(context: Context, name: LaneName, seat: Seat, changed: Arc<Notify>) {
-        Self::new(context, name, seat).work(&changed).await;
+        let mut worker = Box::new(Self::new(context, name, seat));
+        worker.work(&changed).await;
+        worker.drain().await;
     }
 
     fn new(context: Context, name: LaneName, seat: Seat) -> Self {
@@ -108,7 +110,7 @@ impl Worker {
     }
 
     /// In this order: what happened, then what to do about it, then wait.
-    async fn work(mut self, changed: &Notify) {
+    async fn work(&mut self, changed: &Notify) {
         self.load();
         let stop = self.seat.stop.clone();
         let mut renewals = self.seat.until.clone();
@@ -127,7 +129,6 @@ impl Worker {
                 () = tokio::time::sleep(wait) => {}
             }
         }
-        self.drain().await;
     }
 
     /// Performs steps until the brain says to wait, and says until when. While the lane may be
@@ -316,7 +317,7 @@ impl Worker {
     }
 
     /// Lets polls under way end, and writes down what must not be forgotten.
-    async fn drain(mut self) {
+    async fn drain(&mut self) {
         self.lost |= self.seat.is_lost();
         let deadline = tokio::time::sleep(self.seat.drain_max());
         tokio::pin!(deadline);

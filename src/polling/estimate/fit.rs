@@ -56,7 +56,7 @@ pub const ROUNDS: u32 = 14;
 /// them with a kernel.
 pub fn round(chances: &mut [f64], evidence: &Evidence<'_>, kernel: Option<&[f64]>) {
     let (settled, exposed) = expected(chances, evidence);
-    let prior = evidence.prior;
+    let prior = &tempered(evidence.prior, &settled, &exposed);
     // Where little is known chances stay in proportion to the prior's.
     let would: Vec<f64> = exposed.iter().zip(prior).map(|(tasks, prior)| tasks * prior).collect();
     let (settled, would) = match kernel {
@@ -68,6 +68,39 @@ pub fn round(chances: &mut [f64], evidence: &Evidence<'_>, kernel: Option<&[f64]
         let ratio = (settled[cell] + shrunk) / (would[cell] + shrunk).max(1e-12);
         chances[cell] = (prior[cell] * ratio).min(CHANCE_MAX);
     }
+}
+
+/// Ages that count as before a cell: down to this part of its own, in cells.
+const BEFORE: usize = 33;
+/// So many expected ends that did not happen bring the prior down to half.
+const PATIENCE: f64 = 20.0;
+
+/// Of all tasks that settled, this share did so before the tail.
+const BEFORE_TAIL: f64 = 0.99;
+
+/// The prior, but in the tail less, where fewer tasks than it expects settled in the cells before:
+/// tasks older than all others tell nothing of their own age yet, but if none settled for long
+/// there is no reason to expect it just now. Without this a few hundred that never settle would
+/// take a good part of the quota.
+fn tempered(prior: &[f64], settled: &[f64], exposed: &[f64]) -> Vec<f64> {
+    let whole: f64 = settled.iter().sum();
+    let mut so_far = 0.0;
+    let mut window = (PATIENCE, PATIENCE);
+    let of = |cell: usize| (settled[cell], exposed[cell] * prior[cell]);
+    let mut tempered = prior.to_vec();
+    for cell in 0..CELLS {
+        if so_far >= BEFORE_TAIL * whole {
+            tempered[cell] *= (window.0 / window.1).min(1.0);
+        }
+        so_far += settled[cell];
+        let (seen, expected) = of(cell);
+        window = (window.0 + seen, window.1 + expected);
+        if let Some(left) = cell.checked_sub(BEFORE) {
+            let (seen, expected) = of(left);
+            window = (window.0 - seen, window.1 - expected);
+        }
+    }
+    tempered
 }
 
 /// No cell is certain to be the last.

@@ -1,5 +1,7 @@
 //! Inputs at given times, and exactly the steps that follow.
 
+mod planning;
+
 use super::*;
 use crate::outcome::{Ids, Reason};
 use crate::source::AccountProblem;
