@@ -146,7 +146,7 @@ impl Plan {
     fn probed(&mut self, task: &Waiting, looked: Steady, settled: bool) {
         let age = seconds(looked.0 - task.born.0);
         let first = self.table.gap(self.price.level(), (0, 0.0));
-        if task.looked == task.born && self.curiosity.was_probe(age, first) {
+        if task.looked == task.born && Curiosity::was_probe(age, first) {
             self.estimate.probed(age, settled);
         }
     }

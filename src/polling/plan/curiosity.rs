@@ -37,15 +37,10 @@ impl Curiosity {
         self.probes = 0.0;
     }
 
-    /// Whether looks are so dear that some have to be taken out of curiosity.
-    fn curious(&self, first: f64) -> bool {
-        first >= FIRST_LOOK_MIN
-    }
-
     /// The age (seconds) at which to look at a new task to learn from it, if at all; `first` is
     /// the age at which it would be looked at anyway.
     pub fn probe(&mut self, task: TaskId, first: f64) -> Option<f64> {
-        if !self.curious(first) {
+        if !worth_it(first) {
             return None;
         }
         let share = SHARE_LAST + SHARE_FIRST / (1.0 + (self.probes / PROBES_HALF).powi(2));
@@ -61,9 +56,14 @@ impl Curiosity {
     /// Whether a first look at this age (seconds) was taken to learn, where it would usually come
     /// at `first`.
     #[must_use]
-    pub fn was_probe(&self, age: f64, first: f64) -> bool {
-        self.curious(first) && age < PROBE_BEFORE * first
+    pub fn was_probe(age: f64, first: f64) -> bool {
+        worth_it(first) && age < PROBE_BEFORE * first
     }
+}
+
+/// Whether looks are so dear that some have to be taken out of curiosity.
+fn worth_it(first: f64) -> bool {
+    first >= FIRST_LOOK_MIN
 }
 
 /// Two numbers between 0 and 1, random enough, and the same for the same task (splitmix64).

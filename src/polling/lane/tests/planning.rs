@@ -171,7 +171,9 @@ fn waiters_that_leave_make_room_for_the_others() {
         world.run(10_000);
         let (leaving, staying) = tasks.split_at(1_900);
         if leave {
-            leaving.iter().for_each(|task| world.lane.forget(*task));
+            for task in leaving {
+                world.lane.forget(*task);
+            }
         }
         world.run(10 * MINUTE);
         world.assert_quota();
