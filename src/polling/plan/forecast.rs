@@ -23,6 +23,7 @@ pub fn looks(row: usize, table: &Table, classes: &Classes, rate: f64, now: Stead
         let gap = schedule.gap(class.place);
         let left = table.life().survival(age).max(1e-6);
         let still = table.life().survival(age + gap) / left;
+        let further = Further::after(table, schedule, age + gap);
         for (planned, horizon) in planned.iter_mut().zip(HORIZONS) {
             let until = seconds(now.0) + horizon - gap;
             if seconds(head.looked.0) > until {
@@ -36,7 +37,7 @@ pub fn looks(row: usize, table: &Table, classes: &Classes, rate: f64, now: Stead
             let from = seconds(head.looked.0).max(seconds(now.0) - gap);
             let to = seconds(last.looked.0).min(until).max(from);
             let remaining = until - f64::midpoint(from, to);
-            let again = still * further(table, schedule, age + gap, remaining);
+            let again = still * further.within(remaining);
             #[expect(clippy::cast_precision_loss, reason = "tasks of one lane")]
             let due = due as f64;
             *planned += due * (1.0 + again);
@@ -44,6 +45,7 @@ pub fn looks(row: usize, table: &Table, classes: &Classes, rate: f64, now: Stead
     }
     let first = schedule.gap((0, 0.0));
     let still = table.life().survival(first);
+    let further = Further::after(table, schedule, first);
     for (planned, horizon) in planned.iter_mut().zip(HORIZONS) {
         const SLICES: u32 = 6;
         let span = horizon - first;
@@ -53,21 +55,39 @@ pub fn looks(row: usize, table: &Table, classes: &Classes, rate: f64, now: Stead
         let width = span / f64::from(SLICES);
         for slice in 0..SLICES {
             let remaining = (f64::from(slice) + 0.5) * width;
-            *planned += rate * width * (1.0 + still * further(table, schedule, first, remaining));
+            *planned += rate * width * (1.0 + still * further.within(remaining));
         }
     }
     planned
 }
 
-/// Looks in the `remaining` seconds after a look that found a task of this age pending: the next
-/// one at its time, those after it at their average rate.
-fn further(table: &Table, schedule: &Schedule, age: f64, remaining: f64) -> f64 {
-    let next = age + schedule.gap(ages::place(age));
-    if next > age + remaining {
-        return 0.0;
+/// Looks at a task that a look found pending: the next one at its time, those after it at their
+/// average rate.
+struct Further<'a> {
+    schedule: &'a Schedule,
+    age: f64,
+    /// The share pending at this age, the age at the next look, and looks on average by then.
+    left: f64,
+    next: f64,
+    by_next: f64,
+}
+
+impl<'a> Further<'a> {
+    fn after(table: &Table, schedule: &'a Schedule, age: f64) -> Self {
+        let place = ages::place(age);
+        let left = ages::at(table.life().survive(), place).max(1e-6);
+        let next = age + schedule.gap(place);
+        Self { schedule, age, left, next, by_next: schedule.looks(next) }
     }
-    let left = table.life().survival(age).max(1e-6);
-    1.0 + (schedule.looks(age + remaining) - schedule.looks(next)).max(0.0) / left
+
+    /// In so many seconds from then.
+    fn within(&self, remaining: f64) -> f64 {
+        let end = self.age + remaining;
+        if self.next > end {
+            return 0.0;
+        }
+        1.0 + (self.schedule.looks(end) - self.by_next).max(0.0) / self.left
+    }
 }
 
 /// The largest share of any horizon's room that the price of `row` would take.
