@@ -73,8 +73,14 @@ pub struct Tenure {
     /// Lanes with something to do, as far as is known here.
     busy: BTreeSet<LaneName>,
     lanes: BTreeMap<LaneName, Stage>,
-    /// Lanes to hold.
+    /// Lanes to hold, and those of them with which nothing has been begun. With ten thousand lanes
+    /// neither may be worked out anew for each.
     wanted: BTreeSet<LaneName>,
+    unclaimed: BTreeSet<LaneName>,
+    /// Claims under way.
+    claiming: usize,
+    /// A lane may have to be given up.
+    leaving: bool,
     /// Workers to be told that their lane is lost.
     lost: VecDeque<LaneName>,
     /// Until when the leases that are not lost may be used.
@@ -95,6 +101,9 @@ impl Tenure {
             busy: BTreeSet::new(),
             lanes: BTreeMap::new(),
             wanted: BTreeSet::new(),
+            unclaimed: BTreeSet::new(),
+            claiming: 0,
+            leaving: false,
             lost: VecDeque::new(),
             until: Steady(i64::MIN),
             beat_at: now,
@@ -114,9 +123,16 @@ impl Tenure {
 
     /// This lane has something to do.
     pub fn busy(&mut self, lane: LaneName) {
-        if self.busy.insert(lane) {
-            self.spread();
+        if !self.busy.insert(lane.clone()) {
+            return;
         }
+        if assign(&self.ids(), [&lane], self.me).is_empty() {
+            return;
+        }
+        if !self.lanes.contains_key(&lane) {
+            self.unclaimed.insert(lane.clone());
+        }
+        self.wanted.insert(lane);
     }
 
     /// The beat that was asked for then was heard. `busy` is every lane with something to do, if
@@ -164,6 +180,8 @@ impl Tenure {
         lasts: Duration,
     ) -> bool {
         self.until = self.until.max(asked.after(lasts));
+        self.claiming = self.claiming.saturating_sub(1);
+        self.leaving |= self.stopped || !self.wanted.contains(lane);
         let wanted = !self.stopped;
         let stage = if wanted { Stage::Working(lease) } else { Stage::Vacant(lease) };
         self.lanes.insert(lane.clone(), stage);
@@ -172,6 +190,7 @@ impl Tenure {
 
     /// The lane is another's, or the store could not say.
     pub fn not_claimed(&mut self, lane: &LaneName) {
+        self.claiming = self.claiming.saturating_sub(1);
         self.lanes.insert(lane.clone(), Stage::Refused);
         self.look_soon();
     }
@@ -180,6 +199,7 @@ impl Tenure {
     pub fn ended(&mut self, lane: &LaneName) {
         if let Some(Stage::Stopping(Some(lease))) = self.lanes.get(lane) {
             self.lanes.insert(lane.clone(), Stage::Vacant(*lease));
+            self.leaving = true;
         } else {
             // Another's by now, most likely; if not, it may be claimed again soon.
             self.lanes.insert(lane.clone(), Stage::Refused);
@@ -190,6 +210,9 @@ impl Tenure {
     /// The lane is given up.
     pub fn released(&mut self, lane: &LaneName) {
         self.lanes.remove(lane);
+        if self.wanted.contains(lane) {
+            self.unclaimed.insert(lane.clone());
+        }
     }
 
     /// The store did not take it back.
@@ -203,6 +226,7 @@ impl Tenure {
     /// From now on everything is given up and nothing claimed.
     pub fn stop(&mut self) {
         self.stopped = true;
+        self.leaving = true;
     }
 
     // ---- what to do ----
@@ -221,22 +245,22 @@ impl Tenure {
             return step;
         }
         // By a roster that is out of date nothing is claimed.
-        if !self.stopped && now < self.until {
-            let claiming = self.lanes.values().filter(|stage| **stage == Stage::Claiming).count();
-            let free = |lane: &&LaneName| !self.lanes.contains_key(*lane);
-            let next = self.wanted.iter().find(free).filter(|_| claiming < CLAIMS_AT_ONCE);
-            if let Some(lane) = next.cloned() {
-                self.lanes.insert(lane.clone(), Stage::Claiming);
-                return Step::Claim(lane);
-            }
+        let may = !self.stopped && now < self.until && self.claiming < CLAIMS_AT_ONCE;
+        if may && let Some(lane) = self.unclaimed.pop_first() {
+            self.claiming += 1;
+            self.lanes.insert(lane.clone(), Stage::Claiming);
+            return Step::Claim(lane);
         }
         let beat_at = if self.beating { now.after(BEAT_EVERY) } else { self.beat_at };
         Step::Wait { until: beat_at }
     }
 
     fn give_up(&mut self) -> Option<Step> {
+        if !self.leaving {
+            return None;
+        }
         let leaving = |name: &LaneName| self.stopped || !self.wanted.contains(name);
-        self.lanes.iter_mut().find_map(|(name, stage)| match *stage {
+        let step = self.lanes.iter_mut().find_map(|(name, stage)| match *stage {
             Stage::Working(lease) if leaving(name) => {
                 *stage = Stage::Stopping(Some(lease));
                 Some(Step::Stop(name.clone()))
@@ -246,7 +270,9 @@ impl Tenure {
                 Some(Step::Release(name.clone(), lease))
             }
             _ => None,
-        })
+        });
+        self.leaving = step.is_some();
+        step
     }
 
     // ---- what is so ----
@@ -294,8 +320,14 @@ impl Tenure {
     }
 
     fn spread(&mut self) {
-        let ids: Vec<MemberId> = self.members.iter().map(|member| member.id).collect();
-        self.wanted = assign(&ids, self.busy.iter().chain(self.lanes.keys()), self.me);
+        self.wanted = assign(&self.ids(), self.busy.iter().chain(self.lanes.keys()), self.me);
+        let free = |lane: &&LaneName| !self.lanes.contains_key(*lane);
+        self.unclaimed = self.wanted.iter().filter(free).cloned().collect();
+        self.leaving = true;
+    }
+
+    fn ids(&self) -> Vec<MemberId> {
+        self.members.iter().map(|member| member.id).collect()
     }
 }
 
