@@ -51,7 +51,7 @@ impl Plan {
     fn told(&self) -> String {
         format!(
             "a poll must save {} of waiting; {:.1} polls a task; a delay of {} is expected, {} \
-             would be the least possible: x{:.2} of the bound",
+             is the least possible; so far it was x{:.2} of the bound",
             self.price, self.polls_per_task, self.expected, self.bound, self.ratio
         )
     }
