@@ -64,7 +64,7 @@ pub(super) struct Worker {
 impl Worker {
     /// Runs the lane until told to stop, or until it belongs to somebody else.
     pub(super) async fn run(context: Context, name: LaneName, seat: Seat, changed: Arc<Notify>) {
-        let mut worker = Box::new(Self::new(context, name, seat));
+        let mut worker = Self::new(context, name, seat);
         worker.work(&changed).await;
         worker.drain().await;
     }

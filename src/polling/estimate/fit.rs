@@ -138,7 +138,7 @@ fn expected(chances: &[f64], evidence: &Evidence<'_>) -> (Vec<f64>, Vec<f64>) {
 }
 
 /// The smoothing width for one observation, in ln(1 + age); it shrinks with their fifth root. Of
-/// 0.15 to 0.7 this came nearest to the bound over fifteen distributions and four loads.
+/// 0.35 to 0.65 this came nearest to the bound over sixteen distributions and four loads.
 const WIDTH: f64 = 0.55;
 /// Less than the grid's own step would smooth nothing.
 const WIDTH_MIN: f64 = 0.03;
