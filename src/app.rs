@@ -46,6 +46,9 @@ pub enum StartError {
     /// The store is open, and then was not.
     #[error("cannot join the fleet: {0}")]
     Join(StoreError),
+    /// The store is open, and then was not.
+    #[error("cannot read the store apps' tickets: {0}")]
+    Tickets(StoreError),
     /// The API's address.
     #[error(
         "cannot listen on {address}: {source}; is another outcomed running, or is the address wrong?"
@@ -93,6 +96,10 @@ impl App {
         let (store, fleet) = open::store(&config.store, &clock, &metrics).await?;
         let http = Http::new(Deadlines::default())?;
         let accounts = Accounts::new(&config, http, &clock, &metrics);
+        // Before the first poll, so that a store app goes on where it was.
+        for ticket in store.tickets().await.map_err(StartError::Tickets)? {
+            accounts.offer(&ticket);
+        }
         let (config, _) = watch::channel(Arc::new(config));
         let board = Arc::new(Board::default());
         let health = desk();
@@ -145,14 +152,7 @@ impl App {
             notifier: self.notifier.clone(),
             shutdown: shutdown.clone(),
         };
-        let crew = crew::Crew {
-            fleet: Arc::clone(&self.fleet),
-            member: self.member.clone(),
-            board: Arc::clone(&self.board),
-            health: self.health.0.clone(),
-            accounts: self.accounts.clone(),
-        };
-        let crew = crew.run(shutdown.clone());
+        let crew = self.crew().run(shutdown.clone());
         let polling = polling::run(Context {
             store: Arc::clone(&self.store),
             fleet: Arc::clone(&self.fleet),
@@ -204,6 +204,17 @@ impl App {
         }
     }
 
+    fn crew(&self) -> crew::Crew {
+        crew::Crew {
+            store: Arc::clone(&self.store),
+            fleet: Arc::clone(&self.fleet),
+            member: self.member.clone(),
+            board: Arc::clone(&self.board),
+            health: self.health.0.clone(),
+            accounts: self.accounts.clone(),
+        }
+    }
+
     fn alerts(&self, courier: Arc<HttpCourier>, closed: mpsc::Receiver<alert::Closed>) -> Alerts {
         let board = Arc::clone(&self.board);
         let (leading, clock, me) = (Arc::clone(&board), Arc::clone(&self.clock), self.member.id);
@@ -237,12 +248,12 @@ impl App {
                 clock: Arc::clone(&self.clock),
                 config: self.config.subscribe(),
             }),
-            events: Arc::new(FeishuEvents {
-                config: self.config.subscribe(),
-                accounts: self.accounts.clone(),
-                fleet: Arc::clone(&self.fleet),
-                clock: Arc::clone(&self.clock),
-            }),
+            events: Arc::new(FeishuEvents::new(
+                self.config.subscribe(),
+                self.accounts.clone(),
+                Arc::clone(&self.store),
+                Arc::clone(&self.clock),
+            )),
             limits: api::Limits::default(),
         }
     }

@@ -14,12 +14,14 @@ mod notice;
 pub mod postgres;
 mod redelivery;
 pub mod sqlite;
+mod ticket;
 
 pub use attempt::{Attempt, AttemptDetails};
 pub use notice::Notice;
 pub use redelivery::{
     NewRedelivery, Redelivery, RedeliveryFilter, RedeliveryState, RedeliveryStep,
 };
+pub use ticket::AppTicket;
 
 use async_trait::async_trait;
 use tokio::sync::broadcast;
@@ -66,6 +68,12 @@ pub trait Store: Registry + Lanes + Outbox {
     /// [is over](Notice::is_over) is dropped. Of two that say the same under different ids the
     /// first stands: an incident that several daemons see is told once.
     async fn keep_notice(&self, notice: &Notice) -> Result<()>;
+
+    /// Keeps a store app's ticket, unless a newer one is kept. Every daemon of a fleet has it then.
+    async fn keep_ticket(&self, ticket: &AppTicket) -> Result<()>;
+
+    /// The tickets that are kept, by app.
+    async fn tickets(&self) -> Result<Vec<AppTicket>>;
 
     /// Every callback origin with unfinished deliveries, whichever daemon's they are, and when its
     /// earliest is due.

@@ -7,13 +7,16 @@ mod store_conformance {
     pub mod redeliveries;
     pub mod registrations;
     pub mod tasks;
+    pub mod tickets;
 }
 
 #[path = "support/postgres.rs"]
 #[expect(dead_code, reason = "other test binaries use more of it")]
 mod postgres_cluster;
 
-use store_conformance::{deliveries, fixture, notices, redeliveries, registrations, tasks};
+use store_conformance::{
+    deliveries, fixture, notices, redeliveries, registrations, tasks, tickets,
+};
 
 /// Runs every claim against one database.
 macro_rules! conformance {
@@ -64,6 +67,9 @@ macro_rules! every_claim {
             }
             notices {
                 there_is_one_notice_a_client_and_subject_until_it_is_over
+            }
+            tickets {
+                a_tickets_place_is_taken_by_a_newer_one_only
             }
             redeliveries {
                 a_bulk_redelivery_is_worked_off_in_steps_and_each_is_made_due_once

@@ -1,7 +1,7 @@
 //! What the API asks of other parts of the house, which it does not know.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use async_trait::async_trait;
 use axum::http::HeaderMap;
@@ -17,9 +17,9 @@ use crate::delivery::alert::incident::Sight;
 use crate::delivery::send::http::HttpCourier;
 use crate::delivery::{guard, ping};
 use crate::polling::board::LaneStatus;
-use crate::source::feishu::ticket::{Event, EventError, EventHeaders, handle_event};
-use crate::store::Attempt;
-use crate::store::fleet::Fleet;
+use crate::source::feishu::seen::Seen;
+use crate::source::feishu::ticket::{Event, EventError, EventHeaders, Keys, handle_event};
+use crate::store::{AppTicket, Attempt, Store};
 use crate::task::LaneName;
 
 /// Sends pings.
@@ -61,8 +61,35 @@ pub(super) fn sights(lanes: &[(LaneName, LaneStatus)]) -> BTreeMap<String, Sight
 pub(super) struct FeishuEvents {
     pub(super) config: watch::Receiver<Arc<Config>>,
     pub(super) accounts: Accounts,
-    pub(super) fleet: Arc<dyn Fleet>,
+    pub(super) store: Arc<dyn Store>,
     pub(super) clock: Arc<dyn Clock>,
+    pub(super) seen: Mutex<Seen>,
+}
+
+impl FeishuEvents {
+    pub(super) fn new(
+        config: watch::Receiver<Arc<Config>>,
+        accounts: Accounts,
+        store: Arc<dyn Store>,
+        clock: Arc<dyn Clock>,
+    ) -> Self {
+        Self { config, accounts, store, clock, seen: Mutex::default() }
+    }
+
+    fn seen(&self) -> MutexGuard<'_, Seen> {
+        self.seen.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Answered once the ticket is durable: Feishu does not push it again after that.
+    async fn keep(&self, ticket: AppTicket, uuid: Option<String>) -> Result<(), EventRefusal> {
+        let uuid = uuid.unwrap_or_default();
+        if self.seen().contains(&uuid) || !self.accounts.offer(&ticket) {
+            return Ok(());
+        }
+        self.store.keep_ticket(&ticket).await.map_err(EventRefusal::NotKept)?;
+        self.seen().insert(uuid);
+        Ok(())
+    }
 }
 
 #[async_trait]
@@ -85,18 +112,15 @@ impl EventSink for FeishuEvents {
             Credentials::Store { app_id: id, verification_token, encrypt_key, .. }
                 if id == app_id =>
             {
-                Some((verification_token, encrypt_key.as_ref()))
+                Some(Keys { verification_token, encrypt_key: encrypt_key.as_ref() })
             }
             Credentials::Store { .. } | Credentials::Internal { .. } => None,
         });
-        let (token, key) = keys.ok_or(EventRefusal::UnknownApp)?;
-        match handle_event(body, headers, token, key).map_err(refusal)? {
+        let keys = keys.ok_or(EventRefusal::UnknownApp)?;
+        match handle_event(body, headers, keys, self.clock.wall()).map_err(refusal)? {
             Event::Challenge(challenge) => Ok(EventReply(json!({ "challenge": challenge }))),
-            Event::Ticket { app_id: whose, ticket } if whose == app_id => {
-                self.accounts.offer(app_id, ticket.clone());
-                // The lanes that need it may be another daemon's: answered once all can have it.
-                let kept = self.fleet.keep_ticket(app_id, ticket.expose(), self.clock.wall());
-                kept.await.map_err(EventRefusal::NotKept)?;
+            Event::Ticket { app_id: whose, ticket, at, uuid } if whose == app_id => {
+                self.keep(AppTicket { app_id: whose, ticket, at }, uuid).await?;
                 Ok(EventReply(json!({})))
             }
             Event::Ticket { .. } => {
@@ -113,7 +137,7 @@ fn refusal(error: EventError) -> EventRefusal {
         EventError::Malformed | EventError::NoEncryptKey => {
             EventRefusal::Malformed(error.to_string())
         }
-        EventError::Plain | EventError::NotSigned | EventError::WrongToken => {
+        EventError::Plain | EventError::Stale | EventError::NotSigned | EventError::WrongToken => {
             EventRefusal::NotAuthentic(error.to_string())
         }
     }

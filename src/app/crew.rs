@@ -11,17 +11,17 @@ use tokio_util::sync::CancellationToken;
 
 use self::report::Report;
 use super::accounts::Accounts;
-use crate::config::secret::Secret;
 use crate::delivery::health::Health;
 use crate::polling::board::Board;
-use crate::store::Result;
 use crate::store::fleet::{Fleet, Member};
+use crate::store::{Result, Store};
 
 /// How often the others are told and heard: what is shown of their lanes is at most twice as old.
 const TALK_EVERY: Duration = Duration::from_secs(2);
 
 /// What talking takes.
 pub(super) struct Crew {
+    pub(super) store: Arc<dyn Store>,
     pub(super) fleet: Arc<dyn Fleet>,
     pub(super) member: Member,
     pub(super) board: Arc<Board>,
@@ -33,10 +33,9 @@ impl Crew {
     /// Until shutdown.
     pub(super) async fn run(self, shutdown: CancellationToken) {
         let mut moves = self.fleet.moves();
-        let mut tickets = BTreeMap::new();
         let talking = async {
             loop {
-                if let Err(error) = self.talk(&mut tickets).await {
+                if let Err(error) = self.talk().await {
                     tracing::debug!(%error, "nothing is heard from other daemons for now");
                 }
                 // A ticket that was just kept is worth a look at once.
@@ -45,19 +44,17 @@ impl Crew {
         };
         tokio::select! {
             () = shutdown.cancelled() => {}
-            () = talking => {}
+            ((), ()) = async { tokio::join!(talking, self.accounts.ask_for_tickets()) } => {}
         }
     }
 
-    async fn talk(&self, tickets: &mut BTreeMap<String, String>) -> Result<()> {
-        if self.accounts.has_store_apps() {
-            self.take_tickets(tickets).await?;
-        }
+    async fn talk(&self) -> Result<()> {
         if self.board.standing().members.len() <= 1 {
             self.board.hear(BTreeMap::new());
             self.health.hear(Vec::new());
             return Ok(());
         }
+        self.take_tickets().await?;
         let report = Report::of(&self.board.read(), self.health.origins().await);
         self.fleet.report(&self.member, &report.text()).await?;
         let members = self.fleet.members().await?;
@@ -74,11 +71,10 @@ impl Crew {
     }
 
     /// Takes over what Feishu has pushed to any of us.
-    async fn take_tickets(&self, seen: &mut BTreeMap<String, String>) -> Result<()> {
-        for (app_id, ticket) in self.fleet.tickets().await? {
-            if seen.get(&app_id) != Some(&ticket) {
-                self.accounts.offer(&app_id, Secret::new(ticket.clone()));
-                seen.insert(app_id, ticket);
+    async fn take_tickets(&self) -> Result<()> {
+        if !self.accounts.store_apps().is_empty() {
+            for ticket in self.store.tickets().await? {
+                self.accounts.offer(&ticket);
             }
         }
         Ok(())

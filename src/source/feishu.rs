@@ -6,6 +6,7 @@ mod issuer;
 mod keeper;
 mod refusal;
 mod reply;
+pub mod seen;
 mod store_app;
 pub mod ticket;
 mod tickets;
@@ -70,6 +71,20 @@ impl Feishu {
     /// then Feishu has accepted `app_id` and `app_secret`.
     pub async fn check_token(&self) -> Result<(), PollError> {
         self.token.ready().await
+    }
+
+    /// Asks Feishu to push the ticket of the account's app, if it is a store app, at most once a
+    /// minute.
+    pub async fn ask_for_ticket(
+        account: &Account,
+        http: &Http,
+        tickets: &Tickets,
+        clock: &Arc<dyn Clock>,
+    ) -> Result<(), PollError> {
+        match Issuer::of(account, http.clone(), tickets, Arc::clone(clock)) {
+            Issuer::Store(app) => app.ask().await,
+            Issuer::Internal(_) => Ok(()),
+        }
     }
 
     fn warn_once(&self, status: i64, log_id: Option<&str>) {

@@ -125,12 +125,6 @@ pub trait Fleet: Send + Sync {
     /// Says to the other members what this one is doing, in place of what it said before.
     async fn report(&self, member: &Member, report: &str) -> Result<()>;
 
-    /// Keeps the newest ticket of a store app, which was pushed to this member, for all of them.
-    async fn keep_ticket(&self, app_id: &str, ticket: &str, now: Timestamp) -> Result<()>;
-
-    /// The tickets that were kept, by app.
-    async fn tickets(&self) -> Result<Vec<(String, String)>>;
-
     /// Changes when another daemon has come, gone or given a lane up: a hint to beat at once.
     fn moves(&self) -> watch::Receiver<u64>;
 }

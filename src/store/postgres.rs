@@ -42,9 +42,9 @@ use self::connect::Target;
 use self::hints::Hints;
 use self::session::{Sessions, on_session};
 use super::{
-    Attempt, Change, Checkpoint, Delivery, Ending, Filter, Hint, Lanes, Lease, NewRedelivery,
-    NewRegistration, Next, Notice, Old, Outbox, Redelivery, RedeliveryStep, Registered, Registry,
-    Result, Store, StoreError, TakenLane,
+    AppTicket, Attempt, Change, Checkpoint, Delivery, Ending, Filter, Hint, Lanes, Lease,
+    NewRedelivery, NewRegistration, Next, Notice, Old, Outbox, Redelivery, RedeliveryStep,
+    Registered, Registry, Result, Store, StoreError, TakenLane,
 };
 use crate::clock::Timestamp;
 use crate::outcome::Outcome;
@@ -168,6 +168,17 @@ impl Store for Postgres {
 
     async fn keep_notice(&self, notice: &Notice) -> Result<()> {
         on_session!(self.sessions, |db| notices::keep(&db, notice))
+    }
+
+    async fn keep_ticket(&self, ticket: &AppTicket) -> Result<()> {
+        on_session!(self.sessions, |db| tickets::keep(&db, ticket))?;
+        // The lanes that wait for it may be another daemon's.
+        self.hints.tell_moves();
+        Ok(())
+    }
+
+    async fn tickets(&self) -> Result<Vec<AppTicket>> {
+        on_session!(self.sessions, |db| tickets::all(&db))
     }
 
     async fn backlog(&self) -> Result<Vec<(String, Timestamp)>> {

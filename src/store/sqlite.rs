@@ -11,6 +11,7 @@ mod redelivery;
 mod register;
 mod rows;
 mod schema;
+mod tickets;
 mod upkeep;
 mod writer;
 
@@ -30,9 +31,9 @@ use self::readers::Readers;
 use self::schema::Marked;
 use self::writer::Writer;
 use super::{
-    Attempt, Change, Checkpoint, Delivery, Ending, Filter, Hint, Lanes, Lease, NewRedelivery,
-    NewRegistration, Next, Notice, Old, Outbox, Redelivery, RedeliveryStep, Registered, Registry,
-    Result, Store, StoreError, TakenLane,
+    AppTicket, Attempt, Change, Checkpoint, Delivery, Ending, Filter, Hint, Lanes, Lease,
+    NewRedelivery, NewRegistration, Next, Notice, Old, Outbox, Redelivery, RedeliveryStep,
+    Registered, Registry, Result, Store, StoreError, TakenLane,
 };
 use crate::clock::{Clock, Timestamp};
 use crate::outcome::Outcome;
@@ -191,6 +192,15 @@ impl Store for Sqlite {
     async fn keep_notice(&self, notice: &Notice) -> Result<()> {
         let notice = notice.clone();
         self.writer.write(move |db, _| notices::keep(db, &notice)).await
+    }
+
+    async fn keep_ticket(&self, ticket: &AppTicket) -> Result<()> {
+        let ticket = ticket.clone();
+        self.writer.write(move |db, _| tickets::keep(db, &ticket)).await
+    }
+
+    async fn tickets(&self) -> Result<Vec<AppTicket>> {
+        self.readers.read(tickets::all).await
     }
 
     fn hints(&self) -> broadcast::Receiver<Hint> {

@@ -8,9 +8,9 @@ use async_trait::async_trait;
 use outcomed::clock::Timestamp;
 use outcomed::outcome::Outcome;
 use outcomed::store::{
-    Attempt, Change, Checkpoint, Delivery, Ending, Filter, Hint, Lanes, Lease, NewRedelivery,
-    NewRegistration, Next, Notice, Old, Outbox, Redelivery, RedeliveryState, RedeliveryStep,
-    Registered, Registry, Result, Store, StoreError, TakenLane, Watch,
+    AppTicket, Attempt, Change, Checkpoint, Delivery, Ending, Filter, Hint, Lanes, Lease,
+    NewRedelivery, NewRegistration, Next, Notice, Old, Outbox, Redelivery, RedeliveryState,
+    RedeliveryStep, Registered, Registry, Result, Store, StoreError, TakenLane, Watch,
 };
 use outcomed::task::{DeliveryState, LaneName, Registration, State, TaskId, TaskRef};
 use tokio::sync::broadcast;
@@ -84,6 +84,14 @@ impl Store for MemoryStore {
 
     async fn keep_notice(&self, _notice: &Notice) -> Result<()> {
         unreachable!("the API alerts nobody")
+    }
+
+    async fn keep_ticket(&self, _ticket: &AppTicket) -> Result<()> {
+        unreachable!("the API's events go to its sink")
+    }
+
+    async fn tickets(&self) -> Result<Vec<AppTicket>> {
+        unreachable!("the API's events go to its sink")
     }
 
     async fn prune(&self, _ended_before: Timestamp, _limit: u32) -> Result<u32> {

@@ -4,11 +4,12 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
+use outcomed::clock::Timestamp;
 use outcomed::config::Credentials;
 use outcomed::config::secret::Secret;
 use outcomed::observability::Metrics;
 use outcomed::source::PollError;
-use outcomed::source::feishu::ticket::{Event, EventHeaders, handle_event};
+use outcomed::source::feishu::ticket::{Event, EventHeaders, Keys, handle_event};
 use outcomed::source::feishu::{Feishu, Tickets};
 
 use crate::upstream::{Answer, Request, Upstream, json};
@@ -22,9 +23,11 @@ fn push(tickets: &Tickets, ticket: &str) {
     let event = include_str!("../fixtures/feishu/event_ticket.json");
     let event = event.replace("t-secret-ticket", ticket);
     let token = Secret::new("v-token");
-    let read = handle_event(event.as_bytes(), EventHeaders::default(), &token, None).unwrap();
-    let Event::Ticket { app_id, ticket } = read else { panic!("not a ticket") };
-    tickets.offer(&app_id, ticket);
+    let keys = Keys { verification_token: &token, encrypt_key: None };
+    let now = Timestamp(1_700_000_000_717);
+    let read = handle_event(event.as_bytes(), EventHeaders::default(), keys, now).unwrap();
+    let Event::Ticket { app_id, ticket, at, .. } = read else { panic!("not a ticket") };
+    assert!(tickets.offer(&app_id, ticket, at));
 }
 
 fn tenant(upstream: &Upstream, key: &str, tickets: &Tickets, clock: &Arc<TestClock>) -> Feishu {

@@ -1,5 +1,6 @@
 //! A store app from end to end: Feishu pushes a ticket, the ticket becomes tokens, the tokens poll.
 
+use std::os::unix::fs::PermissionsExt;
 use std::sync::{Arc, Mutex};
 
 use serde_json::{Value, json};
@@ -48,9 +49,10 @@ impl Feishu {
 /// Feishu's push, as its documents show it.
 fn pushed(token: &str, ticket: &str) -> String {
     let event = json!({"app_id": APP_ID, "app_ticket": ticket, "type": "app_ticket"});
-    json!({"ts": "1763805600.123456", "uuid": "7739538ee250997653ac", "token": token,
-           "type": "event_callback", "event": event})
-    .to_string()
+    let now = jiff::Timestamp::now().as_duration();
+    let (ts, uuid) = (format!("{:.6}", now.as_secs_f64()), format!("{:032x}", now.as_nanos()));
+    json!({"ts": ts, "uuid": uuid, "token": token, "type": "event_callback", "event": event})
+        .to_string()
 }
 
 async fn push(daemon: &Daemon, body: &str) -> u16 {
@@ -60,13 +62,7 @@ async fn push(daemon: &Daemon, body: &str) -> u16 {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_store_app_waits_for_its_ticket_asks_for_it_and_takes_no_forged_one() {
-    let feishu = Arc::new(Mutex::new(Feishu { ticket: "ticket-1", ..Feishu::default() }));
-    let handler = Arc::clone(&feishu);
-    let upstream = serve(Arc::new(move |request| handler.lock().unwrap().answer(&request))).await;
-    let mut home = Home::new(upstream);
-    home.account = format!(
-        "kind = \"store\"\ntenant_key = \"{TENANT}\"\nverification_token = \"the-token-of-the-app\""
-    );
+    let (home, feishu) = stage().await;
     let receiver = Receiver::start(&[SECRET]).await;
     let daemon = home.start().await;
     daemon.register(&wanted("a", &receiver.url("/"))).await;
@@ -74,10 +70,7 @@ async fn a_store_app_waits_for_its_ticket_asks_for_it_and_takes_no_forged_one() 
     assert_eq!(account["reason"], "no_app_ticket");
     let message = account["message"].as_str().unwrap();
     assert!(message.contains(&format!("/v1/feishu/events/{APP_ID}")), "{message}");
-    let asked = async || {
-        let called = feishu.lock().unwrap().called.clone();
-        called.iter().any(|path| path == "auth/v3/app_ticket/resend").then_some(())
-    };
+    let asked = async || (asked_for_tickets(&feishu) > 0).then_some(());
     until("asking for the ticket", asked, || daemon.log()).await;
 
     let check = json!({"challenge": "ajls384k", "token": "the-token-of-the-app", "type": "url_verification"});
@@ -96,4 +89,74 @@ async fn a_store_app_waits_for_its_ticket_asks_for_it_and_takes_no_forged_one() 
     assert_eq!(callback.json()["data"]["outcome"], "succeeded");
     daemon.until_account("ok").await;
     assert!(!daemon.log().contains("ticket-1"), "the ticket is in the log");
+}
+
+/// A store app's home, and the Feishu that it asks, which pushes nothing by itself.
+async fn stage() -> (Home, Arc<Mutex<Feishu>>) {
+    let feishu = Arc::new(Mutex::new(Feishu { ticket: "ticket-1", ..Feishu::default() }));
+    let handler = Arc::clone(&feishu);
+    let upstream = serve(Arc::new(move |request| handler.lock().unwrap().answer(&request))).await;
+    let mut home = Home::new(upstream);
+    home.account = format!(
+        "kind = \"store\"\ntenant_key = \"{TENANT}\"\nverification_token = \"the-token-of-the-app\""
+    );
+    (home, feishu)
+}
+
+fn asked_for_tickets(feishu: &Mutex<Feishu>) -> usize {
+    let called = &feishu.lock().unwrap().called;
+    called.iter().filter(|path| *path == "auth/v3/app_ticket/resend").count()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_store_app_goes_on_after_a_kill_with_the_ticket_that_was_acknowledged() {
+    let (home, feishu) = stage().await;
+    let daemon = home.start().await;
+    let asked = async || (asked_for_tickets(&feishu) == 1).then_some(());
+    until("asking for a ticket before the first task", asked, || daemon.log()).await;
+    assert_eq!(push(&daemon, &pushed("the-token-of-the-app", "ticket-1")).await, 200);
+    let mut log = daemon.log();
+    daemon.kill().await;
+
+    let receiver = Receiver::start(&[SECRET]).await;
+    let daemon = home.start().await;
+    daemon.register(&wanted("a", &receiver.url("/"))).await;
+    let callback = receiver.distinct(1).await.remove(0);
+    assert_eq!(callback.json()["data"]["outcome"], "succeeded");
+    assert_eq!(asked_for_tickets(&feishu), 1, "it needs no other ticket");
+    log.push_str(&daemon.log());
+    assert!(!log.contains("ticket-1"), "the ticket is in the log");
+    for end in ["", "-wal", "-shm", ".lock"] {
+        let file = home.path(&format!("outcomed.db{end}"));
+        let mode = std::fs::metadata(&file).unwrap().permissions().mode();
+        assert_eq!(mode & 0o777, 0o600, "{}", file.display());
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_push_that_is_old_or_was_taken_before_changes_nothing() {
+    let (home, feishu) = stage().await;
+    let daemon = home.start().await;
+    let token = "the-token-of-the-app";
+    let of = |ts: f64, uuid: &str, ticket: &str| {
+        let mut event: Value = serde_json::from_str(&pushed(token, ticket)).unwrap();
+        event["ts"] = json!(format!("{ts:.6}"));
+        event["uuid"] = json!(uuid);
+        event.to_string()
+    };
+    let now = jiff::Timestamp::now().as_duration().as_secs_f64();
+    for recorded in [now - 310.0, now + 310.0] {
+        assert_eq!(push(&daemon, &of(recorded, "u0", "ticket-0")).await, 401);
+    }
+    assert_eq!(push(&daemon, &of(now, "u1", "ticket-1")).await, 200);
+    // Feishu repeats what it believes to be lost: it must hear 200, whatever comes of it.
+    assert_eq!(push(&daemon, &of(now - 60.0, "u2", "ticket-2")).await, 200);
+    assert_eq!(push(&daemon, &of(now + 1.0, "u1", "ticket-3")).await, 200);
+    let receiver = Receiver::start(&[SECRET]).await;
+    daemon.register(&wanted("a", &receiver.url("/"))).await;
+    let callback = receiver.distinct(1).await.remove(0);
+    assert_eq!(callback.json()["data"]["outcome"], "succeeded");
+    let called = feishu.lock().unwrap().called.clone();
+    let tokens = called.iter().filter(|path| *path == "auth/v3/app_access_token").count();
+    assert_eq!(tokens, 1, "only the newest ticket was tried");
 }

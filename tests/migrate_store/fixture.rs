@@ -6,14 +6,15 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use outcomed::clock::{SystemClock, Timestamp};
+use outcomed::config::secret::Secret;
 use outcomed::outcome::{Ids, Outcome, Reason};
 use outcomed::store::moving::{self, MoveError, Moved};
 use outcomed::store::postgres::Postgres;
 use outcomed::store::sqlite::{OpenError, Sqlite};
 use outcomed::store::{
-    Attempt, AttemptDetails, Checkpoint, Delivery, Ending, Filter, Lanes, Lease, NewRedelivery,
-    NewRegistration, Next, Notice, Outbox, Progress, RedeliveryFilter, Registry, Reservation,
-    Store,
+    AppTicket, Attempt, AttemptDetails, Checkpoint, Delivery, Ending, Filter, Lanes, Lease,
+    NewRedelivery, NewRegistration, Next, Notice, Outbox, Progress, RedeliveryFilter, Registry,
+    Reservation, Store,
 };
 use outcomed::task::{Kind, LaneName, State, TaskId, TaskRef};
 
@@ -237,6 +238,9 @@ async fn fill(store: &Sqlite, tasks: usize) {
         };
         store.keep_notice(&notice).await.unwrap();
     }
+    let ticket = Secret::new("ticket-1");
+    let ticket = AppTicket { app_id: "cli_1".into(), ticket, at: Timestamp(8_000) };
+    store.keep_ticket(&ticket).await.unwrap();
     store.ping(Timestamp(9)).await.unwrap();
 }
 
@@ -272,6 +276,9 @@ pub async fn told<S: Store>(store: &S) -> Vec<String> {
         told.push(format!("{:?}", store.redelivery(id).await.unwrap().unwrap()));
     }
     told.push(format!("{:?}", store.notices().await.unwrap()));
+    for AppTicket { app_id, ticket, at } in store.tickets().await.unwrap() {
+        told.push(format!("{app_id} {} {at}", ticket.expose()));
+    }
     // As Postgres' store writes what Postgres cannot hold; JSON and Rust escape it each their way.
     told.iter()
         .map(|t| {

@@ -7,9 +7,9 @@ use outcomed::clock::Timestamp;
 use outcomed::outcome::Outcome;
 use outcomed::store::sqlite::Sqlite;
 use outcomed::store::{
-    Attempt, Change, Checkpoint, Delivery, Ending, Filter, Hint, Lanes, Lease, NewRedelivery,
-    NewRegistration, Next, Notice, Old, Outbox, Redelivery, RedeliveryStep, Registered, Registry,
-    Result, Store, StoreError, TakenLane,
+    AppTicket, Attempt, Change, Checkpoint, Delivery, Ending, Filter, Hint, Lanes, Lease,
+    NewRedelivery, NewRegistration, Next, Notice, Old, Outbox, Redelivery, RedeliveryStep,
+    Registered, Registry, Result, Store, StoreError, TakenLane,
 };
 use outcomed::task::{LaneName, Registration, State};
 use tokio::sync::broadcast;
@@ -55,6 +55,12 @@ impl Store for Mortal {
     }
     async fn keep_notice(&self, notice: &Notice) -> Result<()> {
         mortally!(self.keep_notice(notice))
+    }
+    async fn keep_ticket(&self, ticket: &AppTicket) -> Result<()> {
+        mortally!(self.keep_ticket(ticket))
+    }
+    async fn tickets(&self) -> Result<Vec<AppTicket>> {
+        mortally!(self.tickets())
     }
     async fn prune(&self, ended_before: Timestamp, limit: u32) -> Result<u32> {
         mortally!(self.prune(ended_before, limit))

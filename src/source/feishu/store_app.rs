@@ -82,22 +82,29 @@ impl StoreApp {
         }
     }
 
+    /// Asks Feishu to push the app's ticket, unless it was asked a moment ago.
+    pub(super) async fn ask(&self) -> Result<(), PollError> {
+        if !self.shared.may_ask(self.clock.steady()) {
+            return Ok(());
+        }
+        if let Err(refused) = self.app.resend().await {
+            self.shared.asking_failed();
+            return Err(match refused {
+                Refused::Because(error) => error,
+                refused => misplaced(&refused),
+            });
+        }
+        tracing::info!(app_id = %self.app.id, "asked Feishu to push the app_ticket again");
+        Ok(())
+    }
+
     /// The app's ticket; without one, asks for it and waits a moment.
     async fn ticket(&self) -> Result<Arc<Secret>, PollError> {
         let mut arrivals = self.shared.arrivals();
         if let Some(ticket) = self.shared.ticket() {
             return Ok(ticket);
         }
-        if self.shared.may_ask(self.clock.steady()) {
-            if let Err(refused) = self.app.resend().await {
-                self.shared.asking_failed();
-                return Err(match refused {
-                    Refused::Because(error) => error,
-                    refused => misplaced(&refused),
-                });
-            }
-            tracing::info!(app_id = %self.app.id, "asked Feishu to push the app_ticket again");
-        }
+        self.ask().await?;
         let wait = TICKET_WAIT.saturating_sub(self.shared.asked_ago(self.clock.steady()));
         let arrived = arrivals.wait_for(Option::is_some);
         match tokio::time::timeout(wait, arrived).await {

@@ -1,6 +1,7 @@
 //! What all tenants of a store app share: its `app_ticket` and its `app_access_token`.
 //!
-//! Memory is enough: Feishu pushes the ticket every hour, and after a restart we ask for it.
+//! In memory; the composition root keeps each ticket in the store as well, and offers what is
+//! stored at its start.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -9,7 +10,7 @@ use std::time::Duration;
 use tokio::sync::watch;
 
 use super::token::{Cache, Issued, Lent};
-use crate::clock::Steady;
+use crate::clock::{Steady, Timestamp};
 use crate::config::secret::Secret;
 
 /// Feishu is asked for a ticket no more often than this. Its own quota for the call is unknown,
@@ -27,10 +28,29 @@ impl Tickets {
         Self::default()
     }
 
-    /// Keeps a ticket that Feishu pushed. The caller has checked that the event is Feishu's and
-    /// that `app_id` is configured, which bounds how many are kept.
-    pub fn offer(&self, app_id: &str, ticket: Secret) {
-        self.app(app_id).tickets.send_replace(Some(Arc::new(ticket)));
+    /// Takes a ticket that Feishu made at `at`. The caller has checked that the event is Feishu's
+    /// and that `app_id` is configured, which bounds how many there are. `false`: a newer one is
+    /// known. One that is known already changes nothing, even if Feishu has refused it since.
+    pub fn offer(&self, app_id: &str, ticket: Secret, at: Timestamp) -> bool {
+        let app = self.app(app_id);
+        let mut state = app.lock();
+        match &state.newest {
+            Some((newest, _)) if at < *newest => return false,
+            Some((newest, known)) if at == *newest && **known == ticket => return true,
+            _ => {}
+        }
+        let ticket = Arc::new(ticket);
+        state.newest = Some((at, Arc::clone(&ticket)));
+        app.tickets.send_replace(Some(ticket));
+        true
+    }
+
+    /// Whether the app has a ticket that was made after `since`.
+    #[must_use]
+    pub fn has_one_since(&self, app_id: &str, since: Timestamp) -> bool {
+        let app = self.app(app_id);
+        let newest = app.lock().newest.as_ref().map(|(at, _)| *at);
+        app.ticket().is_some() && newest.is_some_and(|at| at > since)
     }
 
     /// What the app's tenants share.
@@ -55,6 +75,8 @@ pub(super) struct SharedApp {
 #[derive(Debug, Default)]
 struct State {
     token: Cache,
+    /// The newest ticket that came, and when Feishu made it.
+    newest: Option<(Timestamp, Arc<Secret>)>,
     asked_at: Option<Steady>,
 }
 
@@ -138,14 +160,28 @@ mod tests {
     #[test]
     fn a_refused_ticket_goes_but_the_one_that_came_meanwhile_stays() {
         let tickets = Tickets::new();
-        tickets.offer("cli_a", Secret::new("t1"));
+        let offer = |ticket, at| tickets.offer("cli_a", Secret::new(ticket), Timestamp(at));
+        assert!(offer("t1", 1));
         let app = tickets.app("cli_a");
         let first = app.ticket().unwrap();
-        tickets.offer("cli_a", Secret::new("t2"));
+        assert!(offer("t2", 2));
         app.ticket_refused(&first);
         let second = app.ticket().unwrap();
         assert_eq!(second.expose(), "t2");
         app.ticket_refused(&second);
         assert!(app.ticket().is_none());
+        assert!(offer("t2", 2), "pushed again");
+        assert!(app.ticket().is_none(), "and no better for that");
+    }
+
+    #[test]
+    fn an_older_ticket_takes_no_newer_ones_place() {
+        let tickets = Tickets::new();
+        let offer = |ticket, at| tickets.offer("cli_a", Secret::new(ticket), Timestamp(at));
+        assert!(offer("t2", 20));
+        assert!(!offer("t1", 19));
+        assert_eq!(tickets.app("cli_a").ticket().unwrap().expose(), "t2");
+        assert!(tickets.has_one_since("cli_a", Timestamp(19)));
+        assert!(!tickets.has_one_since("cli_a", Timestamp(20)));
     }
 }

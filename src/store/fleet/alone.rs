@@ -76,15 +76,6 @@ impl Fleet for Alone {
         Ok(())
     }
 
-    /// Memory is enough: there is nobody else, and after a restart Feishu is asked for another.
-    async fn keep_ticket(&self, _app: &str, _ticket: &str, _now: Timestamp) -> Result<()> {
-        Ok(())
-    }
-
-    async fn tickets(&self) -> Result<Vec<(String, String)>> {
-        Ok(Vec::new())
-    }
-
     fn moves(&self) -> watch::Receiver<u64> {
         STILL.subscribe()
     }

@@ -89,7 +89,7 @@ const fn table(name: &'static str, key: usize, columns: &'static [Column]) -> Ta
 
 /// Everything but the heartbeat, which is a proof of life and not a memory, and the fleet's
 /// members and owners, which only Postgres has.
-pub(in crate::store) const TABLES: [Table; 7] = [
+pub(in crate::store) const TABLES: [Table; 8] = [
     Table { numbered: true, ..table("lane", 1, LANE) },
     Table { numbered: true, ..table("task", 1, TASK) },
     table("registration", 1, REGISTRATION),
@@ -97,6 +97,7 @@ pub(in crate::store) const TABLES: [Table; 7] = [
     table("outcome_log", 1, &[text("client"), int("position")]),
     table("redelivery", 1, REDELIVERY),
     table("notice", 2, NOTICE),
+    table("app_ticket", 1, &[text("app_id"), text("ticket"), int("at")]),
 ];
 
 const LANE: &[Column] = &[

@@ -7,7 +7,7 @@ use tokio::sync::watch;
 use uuid::Uuid;
 
 use super::session::on_session;
-use super::{Postgres, lock, members, tickets};
+use super::{Postgres, lock, members};
 use crate::clock::Timestamp;
 use crate::store::fleet::{Claimed, Fleet, Holding, Member, MemberId, Present, Roster};
 use crate::store::{Hint, Lease, Result};
@@ -69,16 +69,6 @@ impl Fleet for Postgres {
 
     async fn report(&self, member: &Member, report: &str) -> Result<()> {
         on_session!(self.sessions, |db| members::report(&db, member.id.0, report))
-    }
-
-    async fn keep_ticket(&self, app_id: &str, ticket: &str, now: Timestamp) -> Result<()> {
-        on_session!(self.sessions, |db| tickets::keep(&db, app_id, ticket, now))?;
-        self.hints.tell_moves();
-        Ok(())
-    }
-
-    async fn tickets(&self) -> Result<Vec<(String, String)>> {
-        on_session!(self.sessions, |db| tickets::all(&db))
     }
 
     fn moves(&self) -> watch::Receiver<u64> {

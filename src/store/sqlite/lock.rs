@@ -1,7 +1,7 @@
 //! One daemon a file: two would poll one quota twice.
 
-use std::fs::File;
-use std::os::unix::fs::OpenOptionsExt;
+use std::fs::{File, Permissions};
+use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 /// Why the file cannot be had alone.
@@ -34,7 +34,8 @@ impl FileLock {
         let mut path = store.as_os_str().to_owned();
         path.push(".lock");
         let path = PathBuf::from(path);
-        // Created here so that nobody else may read it; SQLite gives its other files the same mode.
+        // Created here so that nobody else may read it: callbacks' bodies and store apps' tickets
+        // are in it. SQLite gives its other files the same mode.
         let open = |path: &Path| {
             File::options()
                 .read(true)
@@ -47,9 +48,37 @@ impl FileLock {
         open(store).map_err(|error| LockError::Io(store.to_owned(), error))?;
         let file = open(&path).map_err(|error| LockError::Io(path.clone(), error))?;
         match file.try_lock() {
-            Ok(()) => Ok(Self(file)),
+            Ok(()) => {
+                tighten(store);
+                Ok(Self(file))
+            }
             Err(std::fs::TryLockError::WouldBlock) => Err(LockError::Taken(path)),
             Err(std::fs::TryLockError::Error(error)) => Err(LockError::Io(path, error)),
+        }
+    }
+}
+
+/// Takes away what others may do with files that were made by somebody else: a copy, a backup.
+fn tighten(store: &Path) {
+    for end in ["", "-wal", "-shm"] {
+        let mut path = store.as_os_str().to_owned();
+        path.push(end);
+        let path = PathBuf::from(path);
+        let Ok(metadata) = std::fs::metadata(&path) else { continue };
+        let mode = metadata.permissions().mode() & 0o777;
+        if !metadata.is_file() || mode == mode & 0o700 {
+            continue;
+        }
+        let tightened = std::fs::set_permissions(&path, Permissions::from_mode(mode & 0o700));
+        let path = path.display();
+        match tightened {
+            Ok(()) => {
+                tracing::warn!("others might use {path} (mode {mode:03o}); now only its owner may");
+            }
+            Err(error) => tracing::warn!(
+                "others may use {path} (mode {mode:03o}), which holds secrets, and that cannot be \
+                 changed: {error}; chmod 600 it"
+            ),
         }
     }
 }
@@ -57,6 +86,23 @@ impl FileLock {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn nobody_else_may_read_the_files_whoever_made_them() {
+        let directory = tempfile::tempdir().unwrap();
+        let store = directory.path().join("outcomed.db");
+        let files = ["outcomed.db", "outcomed.db-wal", "outcomed.db-shm"];
+        for file in files {
+            let path = directory.path().join(file);
+            std::fs::write(&path, "").unwrap();
+            std::fs::set_permissions(&path, Permissions::from_mode(0o664)).unwrap();
+        }
+        let _lock = FileLock::take(&store).unwrap();
+        for file in files.into_iter().chain(["outcomed.db.lock"]) {
+            let mode = std::fs::metadata(directory.path().join(file)).unwrap().permissions().mode();
+            assert_eq!(mode & 0o777, 0o600, "{file}");
+        }
+    }
 
     #[test]
     fn it_is_given_up_even_while_a_child_process_holds_a_copy_of_the_handle() {

@@ -9,7 +9,9 @@ const TICKET: &[u8] =
     include_bytes!("../../../../tests/fixtures/feishu/event_ticket_encrypted.json");
 const CHALLENGE: &[u8] =
     include_bytes!("../../../../tests/fixtures/feishu/event_challenge_encrypted.json");
-const TICKET_SIGNATURE: &str = "f89916139449e3fe92d3fc9424b0880f571a09b7741e698b824eaf4f9c8f618e";
+const TICKET_SIGNATURE: &str = "b42b90e4d249404a888e04cfc8191dca636f4d43658acdfa2c9ace7ce0c3ddba";
+/// A moment after the golden pushes were made.
+const NOW: Timestamp = Timestamp(1_700_000_030_000);
 const UNSIGNED: EventHeaders<'static> =
     EventHeaders { timestamp: None, nonce: None, signature: None };
 
@@ -22,17 +24,29 @@ fn signed(signature: &str) -> EventHeaders<'_> {
 }
 
 fn with_key(body: &[u8], headers: EventHeaders<'_>) -> Result<Event, EventError> {
-    handle_event(body, headers, &Secret::new("v-token"), Some(&Secret::new("test key")))
+    let (token, key) = (Secret::new("v-token"), Secret::new("test key"));
+    handle_event(body, headers, Keys { verification_token: &token, encrypt_key: Some(&key) }, NOW)
 }
 
 fn without_key(body: &[u8]) -> Result<Event, EventError> {
-    handle_event(body, UNSIGNED, &Secret::new("v-token"), None)
+    without_key_at(body, UNSIGNED, NOW)
+}
+
+fn without_key_at(
+    body: &[u8],
+    headers: EventHeaders<'_>,
+    now: Timestamp,
+) -> Result<Event, EventError> {
+    let token = Secret::new("v-token");
+    handle_event(body, headers, Keys { verification_token: &token, encrypt_key: None }, now)
 }
 
 fn the_ticket() -> Event {
     Event::Ticket {
         app_id: "cli_9c8609450f78d102".to_owned(),
         ticket: Secret::new("t-secret-ticket"),
+        at: Timestamp(1_700_000_000_717),
+        uuid: Some("bc447199585340d1f3728d26b1c0297a".to_owned()),
     }
 }
 
@@ -64,7 +78,9 @@ fn a_push_with_another_token_is_refused() {
         assert_eq!(without_key(body), Err(EventError::WrongToken));
     }
     let empty = br#"{"challenge":"c","token":"","type":"url_verification"}"#;
-    let unset = handle_event(empty, UNSIGNED, &Secret::new(""), None);
+    let none = Secret::new("");
+    let keys = Keys { verification_token: &none, encrypt_key: None };
+    let unset = handle_event(empty, UNSIGNED, keys, NOW);
     assert_eq!(unset, Err(EventError::WrongToken), "an empty token proves nothing");
 }
 
@@ -82,7 +98,7 @@ fn only_the_url_check_may_come_unsigned() {
 
 #[test]
 fn a_changed_body_header_or_signature_is_refused() {
-    let wrong = TICKET_SIGNATURE.replace("f8", "f9");
+    let wrong = TICKET_SIGNATURE.replace("b4", "b5");
     assert_eq!(with_key(TICKET, signed(&wrong)), Err(EventError::NotSigned));
     assert_eq!(with_key(CHALLENGE, signed(TICKET_SIGNATURE)), Err(EventError::NotSigned));
     let later = EventHeaders { timestamp: Some("1700000001"), ..signed(TICKET_SIGNATURE) };
@@ -115,6 +131,29 @@ fn a_ticket_without_its_app_or_itself_is_malformed() {
         assert_eq!(without_key(body.as_bytes()), Err(EventError::Malformed));
     }
     assert_eq!(without_key(b"challenge"), Err(EventError::Malformed));
+}
+
+#[test]
+fn a_push_from_another_time_is_refused() {
+    let sent = Timestamp(1_700_000_000_717);
+    let five = Duration::from_secs(300);
+    for now in [sent.after(five), sent.before(five)] {
+        assert_eq!(without_key_at(PLAIN_TICKET, UNSIGNED, now), Ok(the_ticket()));
+    }
+    let milli = Duration::from_millis(1);
+    for now in [sent.after(five + milli), sent.before(five + milli)] {
+        assert_eq!(without_key_at(PLAIN_TICKET, UNSIGNED, now), Err(EventError::Stale));
+    }
+    let header = |timestamp| EventHeaders { timestamp: Some(timestamp), ..UNSIGNED };
+    assert_eq!(without_key_at(PLAIN_TICKET, header("1700000001"), NOW), Ok(the_ticket()));
+    for other in ["1699999700", "1700000400", "", "-1", "now", "99999999999999999999", "9.9.9"] {
+        let read = without_key_at(PLAIN_TICKET, header(other), NOW);
+        assert_eq!(read, Err(EventError::Stale), "{other}");
+    }
+    let second = br#"{"schema":"2.0","header":{"token":"v-token","create_time":"1700000000000"}}"#;
+    assert_eq!(without_key(second), Ok(Event::Other));
+    let later = NOW.after(five);
+    assert_eq!(without_key_at(second, UNSIGNED, later), Err(EventError::Stale));
 }
 
 proptest::proptest! {
