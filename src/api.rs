@@ -15,6 +15,7 @@ pub mod fleet;
 pub mod gate;
 pub mod health;
 pub mod ids;
+pub mod json;
 pub mod keys;
 pub mod observe;
 pub mod openapi;

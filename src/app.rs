@@ -22,7 +22,7 @@ use crate::delivery::alert::{self, Alerts};
 use crate::delivery::health::{Health, Question, desk};
 use crate::delivery::send::http::HttpCourier;
 use crate::delivery::{self, guard};
-use crate::observability::Metrics;
+use crate::observability::{Lines, Metrics};
 use crate::polling::board::Board;
 use crate::polling::{self, Context};
 use crate::service::{Notifier, Passed};
@@ -69,6 +69,7 @@ pub struct App {
     config: watch::Sender<Arc<Config>>,
     clock: Arc<dyn Clock>,
     metrics: Arc<Metrics>,
+    lines: Arc<Lines>,
     store: Arc<dyn Store>,
     fleet: Arc<dyn Fleet>,
     /// This daemon in the fleet.
@@ -109,6 +110,7 @@ impl App {
             config,
             clock,
             metrics,
+            lines: Arc::default(),
             store,
             fleet,
             member,
@@ -149,6 +151,7 @@ impl App {
             config: self.config.subscribe(),
             clock: Arc::clone(&self.clock),
             metrics: Arc::clone(&self.metrics),
+            lines: Arc::clone(&self.lines),
             notifier: self.notifier.clone(),
             shutdown: shutdown.clone(),
         };
@@ -254,6 +257,7 @@ impl App {
                 Arc::clone(&self.store),
                 Arc::clone(&self.clock),
             )),
+            lines: Arc::clone(&self.lines),
             limits: api::Limits::default(),
         }
     }

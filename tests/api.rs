@@ -27,5 +27,7 @@ mod refusals;
 mod registering;
 #[path = "api/rows.rs"]
 mod rows;
+#[path = "api/shares.rs"]
+mod shares;
 #[path = "api/waiting.rs"]
 mod waiting;

@@ -18,6 +18,8 @@ mod deliveries;
 mod demo;
 #[path = "main_job/doors.rs"]
 mod doors;
+#[path = "main_job/event_door.rs"]
+mod event_door;
 #[path = "main_job/expected.rs"]
 mod expected;
 #[path = "main_job/forged_callbacks.rs"]

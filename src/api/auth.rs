@@ -8,6 +8,7 @@ use axum::http::{HeaderMap, HeaderValue, header};
 use sha2::{Digest, Sha256};
 use subtle::{Choice, ConditionallySelectable, ConstantTimeEq};
 
+use super::gate::Pass;
 use super::problem::{Kind, Problem, Result};
 use super::shared::Shared;
 use crate::config::{Client, Config, Role};
@@ -19,6 +20,8 @@ pub struct Caller {
     /// Those settings.
     pub config: Arc<Config>,
     index: usize,
+    /// Its share of the requests under way, for as long as this one is.
+    _place: Arc<Pass>,
 }
 
 impl Caller {
@@ -71,7 +74,10 @@ impl FromRequestParts<Arc<Shared>> for Caller {
         let config = shared.config();
         let token = bearer(&parts.headers)?;
         match find(&config.clients, token) {
-            Some(index) => Ok(Self { config, index }),
+            Some(index) => {
+                let place = shared.requests.enter(&config.clients[index].name)?;
+                Ok(Self { config, index, _place: Arc::new(place) })
+            }
             None => Err(unauthorized("nobody has this token; check it, and the daemon's clients")),
         }
     }

@@ -10,6 +10,7 @@ use serde::de::{DeserializeOwned, IgnoredAny};
 use serde_json::error::Category;
 use serde_path_to_error::Segment;
 
+use super::json;
 use super::problem::{FieldError, Kind, Problem, Result};
 
 /// A registration is under 10 KiB (2 KiB URL, 4 KiB metadata); the rest is room for whitespace.
@@ -25,21 +26,11 @@ const DISCARDING_TIME_MAX: Duration = Duration::from_secs(5);
 /// Reads a JSON body of at most `limit` bytes within `deadline`.
 pub async fn read_json(
     headers: &HeaderMap,
-    body: Body,
-    limit: usize,
-    deadline: Duration,
-) -> Result<Bytes> {
-    require_json(headers)?;
-    read(headers, body, limit, deadline).await
-}
-
-/// Reads a body of at most `limit` bytes within `deadline`, whatever it says it is.
-pub async fn read(
-    headers: &HeaderMap,
     mut body: Body,
     limit: usize,
     deadline: Duration,
 ) -> Result<Bytes> {
+    require_json(headers)?;
     if content_length(headers).is_some_and(|length| length > limit as u64) {
         // A client that asked first (`Expect: 100-continue`) has sent nothing yet.
         if !headers.contains_key(header::EXPECT) {
@@ -48,14 +39,39 @@ pub async fn read(
         return Err(too_large(limit));
     }
     let Ok(read) = tokio::time::timeout(deadline, collect(&mut body, limit)).await else {
-        let detail = format!("the body did not arrive within {} seconds", deadline.as_secs());
-        let close = HeaderValue::from_static("close");
-        return Err(Problem::new(Kind::RequestTimeout, detail).header(header::CONNECTION, close));
+        return Err(too_slow(deadline));
     };
     if matches!(&read, Err(problem) if problem.kind == Kind::TooLarge) {
         discard(body).await;
     }
     read
+}
+
+/// Reads a body that anybody may have sent: once it is too large or too slow, the connection is
+/// closed and nothing more is read.
+pub async fn read_from_stranger(
+    headers: &HeaderMap,
+    mut body: Body,
+    limit: usize,
+    deadline: Duration,
+) -> Result<Bytes> {
+    if content_length(headers).is_some_and(|length| length > limit as u64) {
+        return Err(closing(too_large(limit)));
+    }
+    match tokio::time::timeout(deadline, collect(&mut body, limit)).await {
+        Ok(read) => read.map_err(closing),
+        Err(_) => Err(too_slow(deadline)),
+    }
+}
+
+fn too_slow(deadline: Duration) -> Problem {
+    let detail = format!("the body did not arrive within {} seconds", deadline.as_secs());
+    closing(Problem::new(Kind::RequestTimeout, detail))
+}
+
+/// A refusal after which nothing more is read.
+pub fn closing(problem: Problem) -> Problem {
+    problem.header(header::CONNECTION, HeaderValue::from_static("close"))
 }
 
 async fn collect(body: &mut Body, limit: usize) -> Result<Bytes> {
@@ -122,8 +138,10 @@ pub fn parse<T: DeserializeOwned>(bytes: &[u8]) -> Result<T> {
     // Form first: whether a body is JSON must not depend on which mistake comes earlier in it.
     serde_json::from_slice::<IgnoredAny>(bytes).map_err(|error| refusal("", &error))?;
     let mut deserializer = serde_json::Deserializer::from_slice(bytes);
-    serde_path_to_error::deserialize(&mut deserializer)
-        .map_err(|error| refusal(&pointer(error.path()), error.inner()))
+    let mut track = serde_path_to_error::Track::new();
+    let tracked = serde_path_to_error::Deserializer::new(&mut deserializer, &mut track);
+    let parsed = json::required_object(tracked);
+    parsed.map_err(|error| refusal(&pointer(&track.path()), &error))
 }
 
 fn refusal(pointer: &str, error: &serde_json::Error) -> Problem {
@@ -131,7 +149,7 @@ fn refusal(pointer: &str, error: &serde_json::Error) -> Problem {
     let place = format!(" at line {} column {}", error.line(), error.column());
     let message = message.strip_suffix(&place).unwrap_or(&message);
     if error.classify() == Category::Data {
-        return Problem::invalid(vec![FieldError::at(pointer, message)]);
+        return Problem::invalid(vec![FieldError::at(pointer, json::plain(message))]);
     }
     Problem::new(Kind::MalformedJson, format!("{message}{place}"))
         .with("line", error.line())
@@ -162,7 +180,7 @@ mod tests {
     #[derive(Debug, Deserialize)]
     #[serde(deny_unknown_fields)]
     struct Outer {
-        #[serde(default, rename = "a/b~c")]
+        #[serde(default, rename = "a/b~c", deserialize_with = "json::object")]
         inner: Option<Inner>,
     }
 
@@ -192,6 +210,18 @@ mod tests {
         assert_eq!(problem["status"], 422);
         assert_eq!(problem["errors"][0]["pointer"], "/a~1b~0c/lisst");
         assert!(problem["detail"].as_str().unwrap().contains("`lisst`"));
+    }
+
+    #[test]
+    fn a_list_is_no_object_wherever_it_stands() {
+        for body in ["[]", "[null]", r#"{"a/b~c": [[1], null]}"#, "7", "null", "\"x\""] {
+            let problem = refused(body);
+            assert_eq!(problem["status"], 422, "{body}");
+            let detail = problem["errors"][0]["detail"].as_str().unwrap();
+            assert!(detail.starts_with("must be an object, not "), "{body}: {detail}");
+        }
+        assert_eq!(refused(r#"{"a/b~c": []}"#)["errors"][0]["pointer"], "/a~1b~0c");
+        assert!(parse::<Outer>(br#"{"a/b~c": null}"#).unwrap().inner.is_none());
     }
 
     #[test]

@@ -9,16 +9,23 @@ use axum::extract::State;
 use axum::http::{HeaderMap, HeaderValue, header};
 use serde_json::Value;
 
-use super::body::{self, BODY_BYTES_MAX};
+use super::body;
 use super::openapi::{BodyRefused, Refused};
 use super::problem::{Kind, Problem, Result};
 use super::segment::Segment;
 use super::shared::Shared;
+use crate::observability::lines::shown;
 use crate::store::StoreError;
+
+/// Feishu's events are a few hundred bytes.
+const EVENT_BYTES_MAX: usize = 16 * 1024;
 
 /// Takes Feishu's event pushes: judges that they are Feishu's, and keeps what they bring.
 #[async_trait]
 pub trait EventSink: Send + Sync {
+    /// Whether this app's events are taken at all.
+    fn knows(&self, app_id: &str) -> bool;
+
     /// Handles one push to the app, whose body may be encrypted.
     async fn handle(
         &self,
@@ -80,12 +87,22 @@ pub async fn event(
     headers: HeaderMap,
     body: Body,
 ) -> Result<Json<Value>> {
-    let deadline = shared.given.limits.body_time_max;
-    let bytes = body::read(&headers, body, BODY_BYTES_MAX, deadline).await?;
-    let handled = shared.given.events.handle(&app_id, &headers, &bytes).await;
-    let reply = handled.map_err(|refusal| {
-        tracing::warn!(app_id = %app_id.escape_debug(), %refusal, "an event push was refused");
-        Problem::from(refusal)
-    })?;
+    let events = &shared.given.events;
+    if !events.knows(&app_id) {
+        return Err(body::closing(refused(&shared, &app_id, EventRefusal::UnknownApp)));
+    }
+    let _place = shared.events.enter(&app_id).map_err(body::closing)?;
+    let deadline = shared.given.limits.event_time_max;
+    let bytes = body::read_from_stranger(&headers, body, EVENT_BYTES_MAX, deadline).await?;
+    let handled = events.handle(&app_id, &headers, &bytes).await;
+    let reply = handled.map_err(|refusal| refused(&shared, &app_id, refusal))?;
     Ok(Json(reply.0))
+}
+
+/// Anybody can have this line written, so it is short, and written a few times a second at most.
+fn refused(shared: &Shared, app_id: &str, refusal: EventRefusal) -> Problem {
+    if shared.given.lines.admit("event pushes refused", shared.given.clock.steady()) {
+        tracing::warn!(app_id = shown(app_id), %refusal, "an event push was refused");
+    }
+    Problem::from(refusal)
 }

@@ -1,67 +1,70 @@
-//! Admits a bounded number of long polls, overall and for each client.
+//! Admits a bounded number of what is costly, overall and for each client: so no client takes all.
 
 use std::collections::BTreeMap;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::problem::{Kind, Problem, Result};
 
-/// Seconds after which some of a client's long polls will have ended.
-const WAITERS_RETRY_SECONDS: u32 = 5;
+/// Seconds after which some of what is inside will be over.
+const RETRY_SECONDS: u32 = 5;
 
-/// Counts who waits.
+/// Counts who is inside.
+#[derive(Clone, Debug)]
+pub struct Gate(Arc<Inside>);
+
 #[derive(Debug)]
-pub struct Gate {
+struct Inside {
     most: usize,
     most_of_one: usize,
-    inside: Mutex<BTreeMap<String, usize>>,
+    what: &'static str,
+    advice: &'static str,
+    counts: Mutex<BTreeMap<String, usize>>,
 }
 
 /// A place inside; dropping it leaves.
 #[derive(Debug)]
-pub struct Pass<'a> {
-    gate: &'a Gate,
+pub struct Pass {
+    gate: Gate,
     client: String,
 }
 
 impl Gate {
-    /// A gate for `most` waiters, of which one client may be `most_of_one`.
+    /// A gate for `most`, of which one client may be `most_of_one`. `what` there are too many of,
+    /// in the plural; `advice` says what to do then.
     #[must_use]
-    pub fn new(most: usize, most_of_one: usize) -> Self {
-        Self { most, most_of_one, inside: Mutex::default() }
+    pub fn new(most: usize, most_of_one: usize, what: &'static str, advice: &'static str) -> Self {
+        Self(Arc::new(Inside { most, most_of_one, what, advice, counts: Mutex::default() }))
     }
 
     /// Lets one in: 429 if this client has too many inside, 503 if all together have.
-    pub fn enter(&self, client: &str) -> Result<Pass<'_>> {
-        let mut inside = self.lock();
-        if inside.get(client).is_some_and(|count| *count >= self.most_of_one) {
+    pub fn enter(&self, client: &str) -> Result<Pass> {
+        let Inside { most, most_of_one, what, advice, .. } = *self.0;
+        let mut counts = self.counts();
+        if counts.get(client).is_some_and(|count| *count >= most_of_one) {
             let detail = format!(
-                "this client has {} long polls open, which is the most; wait on \
-                 GET /v1/outcomes, where one long poll covers every registration",
-                self.most_of_one
+                "this client has {most_of_one} {what} under way, which is the most; {advice}"
             );
-            return Err(
-                Problem::new(Kind::TooManyRequests, detail).retry_after(WAITERS_RETRY_SECONDS)
-            );
+            return Err(Problem::new(Kind::TooManyRequests, detail).retry_after(RETRY_SECONDS));
         }
-        if inside.values().sum::<usize>() >= self.most {
-            return Err(Problem::overloaded("too many long polls are open; ask without `wait`"));
+        if counts.values().sum::<usize>() >= most {
+            return Err(Problem::overloaded(format!("too many {what} are under way; {advice}")));
         }
-        *inside.entry(client.to_owned()).or_default() += 1;
-        Ok(Pass { gate: self, client: client.to_owned() })
+        *counts.entry(client.to_owned()).or_default() += 1;
+        Ok(Pass { gate: self.clone(), client: client.to_owned() })
     }
 
-    fn lock(&self) -> MutexGuard<'_, BTreeMap<String, usize>> {
-        self.inside.lock().unwrap_or_else(PoisonError::into_inner)
+    fn counts(&self) -> MutexGuard<'_, BTreeMap<String, usize>> {
+        self.0.counts.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl Drop for Pass<'_> {
+impl Drop for Pass {
     fn drop(&mut self) {
-        let mut inside = self.gate.lock();
-        if let Some(count) = inside.get_mut(&self.client) {
+        let mut counts = self.gate.counts();
+        if let Some(count) = counts.get_mut(&self.client) {
             *count -= 1;
             if *count == 0 {
-                inside.remove(&self.client);
+                counts.remove(&self.client);
             }
         }
     }
@@ -73,7 +76,7 @@ mod tests {
 
     #[test]
     fn a_greedy_client_is_told_so_and_others_still_get_in() {
-        let gate = Gate::new(3, 2);
+        let gate = Gate::new(3, 2, "long polls", "wait less");
         let first = gate.enter("a").unwrap();
         let _second = gate.enter("a").unwrap();
         assert_eq!(gate.enter("a").unwrap_err().kind, Kind::TooManyRequests);

@@ -29,7 +29,9 @@ pub async fn observe(State(shared): State<Arc<Shared>>, request: Request, next: 
     let took = clock.steady().since(started);
     let status = response.status().as_u16();
     shared.given.metrics.request(route, method, status, took);
-    tracing::debug!(route, method, status, took_ms = took.as_millis(), "answered");
+    if status < 400 || shared.given.lines.admit("requests refused", clock.steady()) {
+        tracing::debug!(route, method, status, took_ms = took.as_millis(), "answered");
+    }
     // Answers carry callback URLs and metadata, and change by the second.
     let no_store = HeaderValue::from_static("no-store");
     response.headers_mut().entry(header::CACHE_CONTROL).or_insert(no_store);

@@ -25,7 +25,6 @@ use crate::store::Attempt;
 
 /// A ping ends by its own deadline; this much later we stop believing in that.
 const PING_GRACE: Duration = Duration::from_secs(5);
-const PING_RETRY_SECONDS: u32 = 5;
 
 /// Sends one signed `ping`.
 #[async_trait]
@@ -78,10 +77,7 @@ pub async fn ping(
     let url = url.and_then(|text| callback_url(&text));
     let url = url.and_then(|url| (shared.given.judge_callback)(&url, client).map(|()| url));
     let url = url.map_err(refused)?;
-    let _place = shared.pings.try_acquire().map_err(|_| {
-        Problem::new(Kind::TooManyRequests, "too many pings are under way; try again shortly")
-            .retry_after(PING_RETRY_SECONDS)
-    })?;
+    let _place = shared.pings.enter(&client.name)?;
     let deadline = caller.config.delivery.timeout + PING_GRACE;
     let pinged = tokio::time::timeout(deadline, shared.given.pinger.ping(client, &url)).await;
     match pinged {

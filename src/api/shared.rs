@@ -4,7 +4,7 @@ use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::{Semaphore, watch};
+use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use url::Url;
 
@@ -17,7 +17,7 @@ use super::problem::{Problem, Result};
 use crate::clock::Clock;
 use crate::config::{Client, Config};
 use crate::delivery::health::Health;
-use crate::observability::Metrics;
+use crate::observability::{Lines, Metrics};
 use crate::polling::board::Board;
 use crate::store::fleet::{Fleet, MemberId};
 use crate::store::{self, Store};
@@ -51,6 +51,8 @@ pub struct ApiState {
     pub pinger: Arc<dyn Pinger>,
     /// Takes Feishu's event pushes.
     pub events: Arc<dyn EventSink>,
+    /// Log lines that strangers can cause.
+    pub lines: Arc<Lines>,
     /// The limits; `Limits::default()` outside tests.
     pub limits: Limits,
 }
@@ -76,10 +78,22 @@ pub struct Limits {
     pub waiters_max: usize,
     /// Long polls of one client at once.
     pub waiters_per_client_max: usize,
+    /// Requests of one client under way at once: a quarter of the connections.
+    pub requests_per_client_max: usize,
     /// Batches in memory at once: 8 × 4 MiB.
     pub batches_max: usize,
+    /// Batches of one client at once.
+    pub batches_per_client_max: usize,
     /// Pings under way at once.
     pub pings_max: usize,
+    /// Pings of one client at once.
+    pub pings_per_client_max: usize,
+    /// Events of Feishu being read at once: anybody can send what looks like one.
+    pub events_max: usize,
+    /// Events to one app at once.
+    pub events_per_app_max: usize,
+    /// For an event's body, of which Feishu sends a few hundred bytes at once.
+    pub event_time_max: Duration,
 }
 
 impl Default for Limits {
@@ -93,8 +107,14 @@ impl Default for Limits {
             drain_time_max: Duration::from_secs(20),
             waiters_max: 512,
             waiters_per_client_max: 128,
+            requests_per_client_max: 256,
             batches_max: 8,
+            batches_per_client_max: 2,
             pings_max: 16,
+            pings_per_client_max: 4,
+            events_max: 64,
+            events_per_app_max: 16,
+            event_time_max: Duration::from_secs(5),
         }
     }
 }
@@ -107,10 +127,14 @@ pub struct Shared {
     pub ids: Ids,
     /// Admits long polls.
     pub waiters: Gate,
+    /// Admits requests of clients.
+    pub requests: Gate,
     /// Admits batches.
-    pub batches: Semaphore,
+    pub batches: Gate,
     /// Admits pings.
-    pub pings: Semaphore,
+    pub pings: Gate,
+    /// Admits events, by app.
+    pub events: Gate,
     /// What the store last said to a readiness check.
     pub readiness: Readiness,
     /// Cancelled when the daemon is stopping.
@@ -124,9 +148,37 @@ impl Shared {
         Arc::new(Self {
             given,
             ids: Ids::default(),
-            waiters: Gate::new(limits.waiters_max, limits.waiters_per_client_max),
-            batches: Semaphore::new(limits.batches_max),
-            pings: Semaphore::new(limits.pings_max),
+            waiters: Gate::new(
+                limits.waiters_max,
+                limits.waiters_per_client_max,
+                "long polls",
+                "wait on GET /v1/outcomes, where one long poll covers every registration, or ask \
+                 without `wait`",
+            ),
+            requests: Gate::new(
+                limits.connections_max,
+                limits.requests_per_client_max,
+                "requests",
+                "wait for their answers before sending more",
+            ),
+            batches: Gate::new(
+                limits.batches_max,
+                limits.batches_per_client_max,
+                "batches",
+                "send this one again when another is answered",
+            ),
+            pings: Gate::new(
+                limits.pings_max,
+                limits.pings_per_client_max,
+                "pings",
+                "send this one again when another is answered",
+            ),
+            events: Gate::new(
+                limits.events_max,
+                limits.events_per_app_max,
+                "events",
+                "send this one again",
+            ),
             readiness: Readiness::default(),
             shutdown,
         })
@@ -148,7 +200,9 @@ impl Shared {
         if let Ok(answer) = tokio::time::timeout(deadline, asked).await {
             return Ok(answer?);
         }
-        tracing::warn!("the store did not answer an API request in time");
+        if self.given.lines.admit("store silent", self.given.clock.steady()) {
+            tracing::warn!("the store did not answer an API request in time");
+        }
         let advice = "the store did not answer in time; send the request again: a repeated \
                       registration is answered with the first one";
         Err(Problem::store_unavailable(advice))

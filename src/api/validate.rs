@@ -8,6 +8,7 @@ use url::Url;
 use utoipa::ToSchema;
 
 use super::duration;
+use super::json;
 use super::problem::FieldError;
 use super::shared::JudgeCallback;
 use crate::clock::Timestamp;
@@ -38,9 +39,11 @@ const GIVE_UP_AFTER_MAX: Duration = Duration::from_secs(30 * 24 * 3600);
 pub struct Wanted {
     /// What to wait for.
     #[schema(required = true, nullable = false, value_type = WantedTask)]
+    #[serde(default, deserialize_with = "json::object")]
     task: Option<WantedTask>,
     /// Where to tell.
     #[schema(required = true, nullable = false, value_type = WantedCallback)]
+    #[serde(default, deserialize_with = "json::object")]
     callback: Option<WantedCallback>,
     /// Any JSON object of at most 4 KiB; echoed to the byte.
     #[schema(value_type = Option<Object>)]

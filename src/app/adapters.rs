@@ -94,6 +94,13 @@ impl FeishuEvents {
 
 #[async_trait]
 impl EventSink for FeishuEvents {
+    fn knows(&self, app_id: &str) -> bool {
+        let store = |it: &Credentials| matches!(it, Credentials::Store { .. });
+        let config = self.config.borrow();
+        let mut all = config.accounts.iter().map(|account| &account.credentials);
+        all.any(|credentials| store(credentials) && credentials.app_id() == app_id)
+    }
+
     async fn handle(
         &self,
         app_id: &str,

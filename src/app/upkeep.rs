@@ -11,7 +11,7 @@ use crate::clock::Clock;
 use crate::config::Config;
 use crate::delivery::health::{Health, OriginState, OriginStatus};
 use crate::observability::process::Process;
-use crate::observability::{Metrics, Snapshot};
+use crate::observability::{Lines, Metrics, Snapshot};
 use crate::polling::board::Board;
 use crate::service::watchdog::keep_probing;
 use crate::service::{Notifier, Watchdog, notify, status};
@@ -37,6 +37,7 @@ pub(super) struct Upkeep {
     pub(super) config: watch::Receiver<Arc<Config>>,
     pub(super) clock: Arc<dyn Clock>,
     pub(super) metrics: Arc<Metrics>,
+    pub(super) lines: Arc<Lines>,
     pub(super) notifier: Notifier,
     pub(super) shutdown: CancellationToken,
 }
@@ -62,6 +63,13 @@ impl Upkeep {
             let process = Process::read();
             let origins = by_state(&self.health.origins().await);
             self.metrics.show(Snapshot { lanes, counts, origins, process, now });
+            for (kind, lines) in self.lines.suppressed() {
+                tracing::warn!(
+                    kind,
+                    lines,
+                    "that many more log lines of this kind were suppressed"
+                );
+            }
             tokio::time::sleep(SHOW_EVERY).await;
         }
     }

@@ -48,7 +48,7 @@ pub(crate) struct Api {
     pub(crate) config: watch::Sender<Arc<Config>>,
     pub(crate) shutdown: CancellationToken,
     pub(crate) served: JoinHandle<Drained>,
-    http: reqwest::Client,
+    pub(crate) http: reqwest::Client,
 }
 
 pub(crate) struct Answer {
@@ -115,6 +115,7 @@ impl Api {
             judge_callback: Arc::new(judge),
             pinger: Arc::new(TestPinger),
             events: Arc::new(TestSink),
+            lines: Arc::default(),
             limits,
         };
         let shutdown = CancellationToken::new();
@@ -247,6 +248,7 @@ impl Pinger for TestPinger {
             "/refused" => Err(PingError::Refused("resolves to a private address".into())),
             "/failed" => Err(PingError::Failed(format!("no key for {}", client.name))),
             "/panic" => panic!("a bug"),
+            "/slow" => std::future::pending().await,
             _ => Ok(attempt(1, 200)),
         }
     }
@@ -256,15 +258,17 @@ struct TestSink;
 
 #[async_trait]
 impl EventSink for TestSink {
+    fn knows(&self, app_id: &str) -> bool {
+        app_id == "cli_store"
+    }
+
     async fn handle(
         &self,
         app_id: &str,
         headers: &HeaderMap,
         body: &[u8],
     ) -> Result<EventReply, EventRefusal> {
-        if app_id != "cli_store" {
-            return Err(EventRefusal::UnknownApp);
-        }
+        assert!(self.knows(app_id), "it is asked first");
         let event: Value = serde_json::from_slice(body)
             .map_err(|error| EventRefusal::Malformed(error.to_string()))?;
         if headers.get("x-lark-signature").is_none() {

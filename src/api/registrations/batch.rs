@@ -87,10 +87,7 @@ pub async fn batch(
 ) -> Result<Json<BatchResults>> {
     caller.require_signing_secret()?;
     Query::parse(uri.query()).finish()?;
-    let _place = shared
-        .batches
-        .try_acquire()
-        .map_err(|_| Problem::overloaded("too many batches at once; send this one again"))?;
+    let _place = shared.batches.enter(&caller.client().name)?;
     let deadline = shared.given.limits.body_time_max;
     let bytes = body::read_json(&headers, body, BATCH_BYTES_MAX, deadline).await?;
     let batch: Batch = body::parse(&bytes)?;

@@ -3,6 +3,8 @@
 use std::time::Duration;
 
 use axum::Router;
+use axum::http::{Request, StatusCode, header};
+use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::{Service as _, service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
@@ -37,9 +39,14 @@ pub(super) async fn serve(
 ) {
     let io = TokioIo::new(Impatient::new(stream, limits.write_time_max));
     let router = TowerToHyperService::new(router.clone());
-    let service = service_fn(|request| async {
+    let service = service_fn(|request: Request<Incoming>| async {
         seat.busy();
+        let shows_token = request.headers().contains_key(header::AUTHORIZATION);
         let response = router.call(request).await;
+        if shows_token && response.as_ref().is_ok_and(|it| it.status() != StatusCode::UNAUTHORIZED)
+        {
+            seat.known();
+        }
         seat.idle();
         response
     });

@@ -1,27 +1,33 @@
-//! Who sits idle: when every place is taken, the connection that has been idle longest makes way.
+//! Who sits idle: when every place is taken, the connection that has been idle longest makes way;
+//! one that no client has shown its token on goes before any that one has.
 //!
 //! Otherwise a thousand sockets that say nothing would keep everybody out until their timeout.
 
 use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio_util::sync::CancellationToken;
 
-/// The idle connections, the longest idle first.
+/// The idle connections: strangers' first, then the longest idle first.
 #[derive(Debug, Default)]
 pub(super) struct Seats(Mutex<Idle>);
 
 #[derive(Debug, Default)]
 struct Idle {
     next: u64,
-    since: BTreeMap<u64, CancellationToken>,
+    since: BTreeMap<Place, CancellationToken>,
 }
+
+/// Whether a client has shown its token here, and when it became idle.
+type Place = (bool, u64);
 
 /// One connection's seat. Idle from the start: it has asked for nothing yet.
 #[derive(Debug)]
 pub(super) struct Seat {
     seats: Arc<Seats>,
-    key: Mutex<Option<u64>>,
+    key: Mutex<Option<Place>>,
+    known: AtomicBool,
     asked_to_leave: CancellationToken,
 }
 
@@ -31,6 +37,7 @@ impl Seats {
         let seat = Seat {
             seats: self.clone(),
             key: Mutex::default(),
+            known: AtomicBool::new(false),
             asked_to_leave: CancellationToken::new(),
         };
         seat.idle();
@@ -55,12 +62,17 @@ impl Seat {
         }
     }
 
+    /// A client has shown its token here.
+    pub(super) fn known(&self) {
+        self.known.store(true, Ordering::Relaxed);
+    }
+
     /// Its request is answered.
     pub(super) fn idle(&self) {
         let key = {
             let mut idle = lock(&self.seats.0);
             idle.next += 1;
-            let key = idle.next;
+            let key = (self.known.load(Ordering::Relaxed), idle.next);
             idle.since.insert(key, self.asked_to_leave.clone());
             key
         };
@@ -109,6 +121,20 @@ mod tests {
         first.idle();
         seats.ask_one_to_leave();
         assert!(first.asked_to_leave.is_cancelled());
+    }
+
+    #[test]
+    fn a_stranger_leaves_before_a_client_that_has_been_idle_longer() {
+        let seats = Arc::new(Seats::default());
+        let client = seats.take();
+        client.busy();
+        client.known();
+        client.idle();
+        let stranger = seats.take();
+        seats.ask_one_to_leave();
+        assert!(stranger.asked_to_leave.is_cancelled() && !client.asked_to_leave.is_cancelled());
+        seats.ask_one_to_leave();
+        assert!(client.asked_to_leave.is_cancelled());
     }
 
     #[test]
