@@ -51,7 +51,7 @@ pub struct Parts {
     pub courier: Arc<dyn Courier>,
     /// Who asks how the receivers are doing: [`health::desk`].
     pub questions: mpsc::Receiver<Question>,
-    /// Told which callbacks said 410.
+    /// Told where deliveries ended undelivered.
     pub closed: mpsc::Sender<Closed>,
     /// Whether what was read as due is still this daemon's to send.
     pub ours: Arc<dyn Fn() -> bool + Send + Sync>,

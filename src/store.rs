@@ -11,6 +11,7 @@ mod attempt;
 pub mod fleet;
 pub mod moving;
 mod notice;
+mod outbox;
 pub mod postgres;
 mod redelivery;
 pub mod sqlite;
@@ -18,6 +19,7 @@ mod ticket;
 
 pub use attempt::{Attempt, AttemptDetails};
 pub use notice::Notice;
+pub use outbox::{CALLBACK_GONE, Delivery, Next, Outbox};
 pub use redelivery::{
     NewRedelivery, Redelivery, RedeliveryFilter, RedeliveryState, RedeliveryStep,
 };
@@ -95,6 +97,8 @@ pub enum Old {
     Attempts,
     /// Bulk redeliveries that were over before then.
     Redeliveries,
+    /// Which callback URLs were gone already before then: the next attempt there finds out anew.
+    GoneCallbacks,
 }
 
 /// What just changed.
@@ -329,70 +333,4 @@ pub struct Ending {
     pub progress: Progress,
     /// Feishu's support id of the poll that decided it.
     pub log_id: Option<String>,
-}
-
-// ---- delivery --------------------------------------------------------------------------------
-
-/// What delivery asks of the store.
-#[async_trait]
-pub trait Outbox: Send + Sync {
-    /// Every callback origin with unfinished deliveries, and when its earliest is due.
-    async fn origins(&self) -> Result<Vec<(String, Timestamp)>>;
-
-    /// An origin's deliveries due at `now`, the longest due first, at most `limit`.
-    async fn due(&self, origin: &str, now: Timestamp, limit: u32) -> Result<Vec<Delivery>>;
-
-    /// Writes down an attempt and what follows from it. `false`: the registration was cancelled,
-    /// or sent again, meanwhile; the attempt is kept in the log and changes nothing else.
-    async fn record_attempt(
-        &self,
-        delivery: &Delivery,
-        attempt: Attempt,
-        next: Next,
-    ) -> Result<bool>;
-
-    /// Puts a delivery off because no attempt could be made (nothing to sign it with): none is
-    /// counted or logged, `error` becomes its last error. A row that changed meanwhile stays.
-    async fn postpone(&self, delivery: &Delivery, until: Timestamp, error: &str) -> Result<()>;
-
-    /// Ends, as undeliverable, every unfinished delivery and every watch of this client's
-    /// registrations to this callback URL: its receiver said 410. Returns how many.
-    async fn close_callback(&self, client: &str, callback_url: &str, now: Timestamp)
-    -> Result<u64>;
-
-    /// One step of the running bulk redelivery that has waited longest for one: looks at its next
-    /// `limit` registrations at most, in the order of their ids, makes those that fit due as
-    /// [`Registry::redeliver`] does, and remembers its place, in one commit. So each is made due
-    /// once, whatever crashes. `None`: none is running.
-    async fn step_redelivery(&self, limit: u32, now: Timestamp) -> Result<Option<RedeliveryStep>>;
-}
-
-/// A due delivery: everything one attempt needs.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Delivery {
-    /// The registration to tell.
-    pub registration_id: String,
-    /// Whose secrets sign it.
-    pub client: String,
-    /// Where to.
-    pub callback_url: String,
-    /// The body, fixed when the outcome was stored.
-    pub body: Vec<u8>,
-    /// Attempts so far, over all redeliveries.
-    pub attempts: u32,
-    /// Attempts since the delivery, or the last redelivery, began: the place in the schedule.
-    pub round: u32,
-    /// When it was due.
-    pub due_at: Timestamp,
-}
-
-/// What follows from an attempt.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Next {
-    /// It arrived.
-    Delivered,
-    /// Try again then.
-    RetryAt(Timestamp),
-    /// Nothing more to try.
-    Undeliverable,
 }

@@ -28,6 +28,8 @@ mod forged_callbacks;
 mod full_disk;
 #[path = "main_job/http.rs"]
 mod http;
+#[path = "main_job/isolation.rs"]
+mod isolation;
 #[path = "main_job/kills.rs"]
 mod kills;
 #[path = "main_job/outages.rs"]

@@ -73,15 +73,20 @@ pub async fn ping(
     let bytes = body::read_json(&headers, body, BODY_BYTES_MAX, deadline).await?;
     let ping: Ping = body::parse(&bytes)?;
     let client = caller.client();
-    let url = ping.url.ok_or_else(|| "is required".to_owned());
-    let url = url.and_then(|text| callback_url(&text));
+    let text = ping.url.unwrap_or_default();
+    let url = if text.is_empty() { Err("is required".to_owned()) } else { callback_url(&text) };
     let url = url.and_then(|url| (shared.given.judge_callback)(&url, client).map(|()| url));
     let url = url.map_err(refused)?;
     let _place = shared.pings.enter(&client.name)?;
     let deadline = caller.config.delivery.timeout + PING_GRACE;
     let pinged = tokio::time::timeout(deadline, shared.given.pinger.ping(client, &url)).await;
     match pinged {
-        Ok(Ok(attempt)) => Ok(Json(attempt.into())),
+        Ok(Ok(attempt)) => {
+            if attempt.error.is_none() {
+                shared.answer(shared.store().callback_accepts(&client.name, &text)).await?;
+            }
+            Ok(Json(attempt.into()))
+        }
         Ok(Err(PingError::Refused(detail))) => Err(refused(detail)),
         Ok(Err(PingError::Failed(error))) => Err(failed(&error)),
         Err(_) => Err(failed("no result within the deadline")),

@@ -25,6 +25,8 @@ const PRUNE_EVERY: Duration = Duration::from_secs(600);
 const PRUNE_STEP: u32 = 200;
 /// The pause between two such commits.
 const PRUNE_PAUSE: Duration = Duration::from_millis(100);
+/// How long it is believed that a callback URL is gone: the next outcome asks again.
+const GONE_KEPT: Duration = Duration::from_secs(90 * 24 * 60 * 60);
 /// A lane comes round every 15 s at the latest, the store is probed every 2 s.
 const LANE_SILENT_MAX: Duration = Duration::from_secs(60);
 const STORE_SILENT_MAX: Duration = Duration::from_secs(60);
@@ -87,6 +89,8 @@ impl Upkeep {
             in_steps(|| store.forget(Old::Undeliverable, undeliverable, PRUNE_STEP)).await;
             let redeliveries = now.before(kept.delivered);
             in_steps(|| store.forget(Old::Redeliveries, redeliveries, PRUNE_STEP)).await;
+            let gone = now.before(GONE_KEPT);
+            in_steps(|| store.forget(Old::GoneCallbacks, gone, PRUNE_STEP)).await;
         }
     }
 

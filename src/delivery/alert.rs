@@ -31,11 +31,24 @@ use crate::task::State;
 const LOOK_EVERY: Duration = Duration::from_secs(5);
 /// Events sent at once.
 const AT_ONCE: usize = 8;
-/// Callbacks that said 410 and wait to be told of; more at once are told of by the log.
+/// Callbacks that wait to be told of; more at once are told of by the log.
 pub const CLOSED_MAX: usize = 64;
 
-/// A callback that said 410: its client, and its URL.
-pub type Closed = (String, Url);
+/// Why nothing more is sent: the receiver said 410.
+pub const GONE: &str = "gone";
+/// Why nothing more is sent: a delivery's schedule is used up.
+pub const EXHAUSTED: &str = "exhausted";
+
+/// A callback where a delivery ended undelivered.
+#[derive(Clone, Debug)]
+pub struct Closed {
+    /// Whose.
+    pub client: String,
+    /// Where.
+    pub url: Url,
+    /// [`GONE`] or [`EXHAUSTED`].
+    pub reason: &'static str,
+}
 
 /// What is seen of each account, by name.
 pub type Accounts = Arc<dyn Fn() -> BTreeMap<String, Sight> + Send + Sync>;
@@ -50,7 +63,7 @@ pub struct Alerts {
     pub accounts: Accounts,
     /// Whether, of all daemons, this one decides and tells now: an incident is told once.
     pub leads: Arc<dyn Fn() -> bool + Send + Sync>,
-    /// Which callbacks said 410.
+    /// Where deliveries ended undelivered.
     pub closed: mpsc::Receiver<Closed>,
     /// Who is told, and where.
     pub config: watch::Receiver<Arc<Config>>,
@@ -102,16 +115,16 @@ impl Alerts {
                     self.store.keep_notice(&notice(client, subject, &news, last, now)).await?;
                 }
             }
-            for (_, url) in closed.iter().filter(|(name, _)| *name == client.name) {
-                let subject = gone(url);
+            for ended in closed.iter().filter(|ended| ended.client == client.name) {
+                let subject = callback(&ended.url);
                 if find(&told, &client.name, &subject).is_none() {
-                    let news = News::Raised { since: now, reason: "gone".to_owned() };
+                    let news = News::Raised { since: now, reason: ended.reason.to_owned() };
                     self.store.keep_notice(&notice(client, &subject, &news, None, now)).await?;
                 }
             }
         }
         if leads {
-            self.forget_gone(told, now).await?;
+            self.forget_closed(told, now).await?;
             self.tell(&config, now).await?;
         }
         Ok(())
@@ -144,8 +157,8 @@ impl Alerts {
         Ok(!self.store.list(&filter, None, 1).await?.is_empty())
     }
 
-    /// A 410 has no end that could be seen; it is forgotten after a while.
-    async fn forget_gone(&self, told: Vec<Notice>, now: Timestamp) -> Result<()> {
+    /// That a delivery ended has no end that could be seen; it is forgotten after a while.
+    async fn forget_closed(&self, told: Vec<Notice>, now: Timestamp) -> Result<()> {
         let is_old = |notice: &Notice| {
             notice.subject.starts_with("callback ")
                 && notice.next_attempt_at.is_none()
@@ -224,8 +237,8 @@ fn seen(status: &OriginStatus) -> Option<Sight> {
     }
 }
 
-/// The subject of a 410, without the query, which may be secret.
-fn gone(url: &Url) -> String {
+/// The subject of a callback, without the query, which may be secret.
+fn callback(url: &Url) -> String {
     let mut url = url.clone();
     url.set_query(None);
     format!("callback {url}")

@@ -13,10 +13,10 @@ use tokio_retry::RetryIf;
 use tokio_retry::strategy::ExponentialBackoff;
 use url::Url;
 
-use super::alert::Closed;
+use super::alert::{Closed, EXHAUSTED, GONE};
 use super::breaker::Pulse;
 use super::dispatch::Ended;
-use super::retry::{Verdict, asked, judge};
+use super::retry::{Round, Verdict, asked, judge};
 use super::send::{Class, Courier, Parcel, Reply, Tls, details};
 use super::sign::{Headers, sign};
 use crate::clock::{Clock, Steady, Timestamp};
@@ -33,6 +33,10 @@ const NOT_OURS_WAIT: Duration = Duration::from_secs(1);
 /// The longest wait before recording an attempt is tried again. The reply is all there is to show
 /// for the receiver's work, so it is held until the store takes it.
 const RECORD_WAIT_MAX: Duration = Duration::from_secs(5);
+/// Deliveries to a callback that is gone which are ended in one commit, and the pause between two:
+/// no other write waits noticeably.
+const GONE_STEP: u32 = 200;
+const GONE_PAUSE: Duration = Duration::from_millis(20);
 
 /// What one attempt needs from around it.
 pub(super) struct Attempting {
@@ -83,7 +87,9 @@ impl Attempting {
         let broken = reply.broken.as_ref().map(ToString::to_string);
         let heard = reply.heard(broken.as_deref());
         let delays = &config.delivery.retry_delays;
-        let verdict = judge(delivery.round, heard, delays, ended_at, (self.jitter)());
+        let began_at = delivery.first_attempt_at.unwrap_or(now);
+        let round = Round { attempts: delivery.round, began_at };
+        let verdict = judge(round, heard, delays, ended_at, (self.jitter)());
         let asked = asked(heard, ended_at);
         let pulse = match asked {
             Some(wait) => Pulse::Throttled(wait),
@@ -100,7 +106,7 @@ impl Attempting {
             details: details(&reply, verdict.why(asked.is_some())),
             reply_excerpt: reply.excerpt,
         };
-        (pulse, self.record(delivery, attempt, &verdict, ended_at).await)
+        (pulse, self.record(delivery, attempt, &verdict).await)
     }
 
     async fn send(
@@ -137,17 +143,12 @@ impl Attempting {
         (Pulse::Unknown, Ended::DueAgain(until))
     }
 
-    async fn record(
-        &self,
-        delivery: &Delivery,
-        attempt: Attempt,
-        verdict: &Verdict,
-        now: Timestamp,
-    ) -> Ended {
+    async fn record(&self, delivery: &Delivery, attempt: Attempt, verdict: &Verdict) -> Ended {
         let (next, ended) = match verdict {
             Verdict::Delivered => (Next::Delivered, Ended::Finished),
             Verdict::RetryAt { at, .. } => (Next::RetryAt(*at), Ended::DueAgain(*at)),
-            Verdict::GaveUp { .. } | Verdict::Gone => (Next::Undeliverable, Ended::Finished),
+            Verdict::GaveUp { .. } => (Next::Undeliverable, Ended::Finished),
+            Verdict::Gone => (Next::Gone, Ended::Finished),
         };
         let record = || self.outbox.record_attempt(delivery, attempt.clone(), next);
         let ended = match until_stored("an attempt", record).await {
@@ -155,22 +156,43 @@ impl Attempting {
             Ok(false) => Ended::Changed,
             Err(_) => return Ended::Unrecorded,
         };
-        if *verdict == Verdict::Gone {
-            let url = &delivery.callback_url;
-            let close = || self.outbox.close_callback(&delivery.client, url, now);
-            if let Ok(closed) = until_stored("a 410", close).await {
-                tracing::warn!(
-                    client = delivery.client,
-                    closed,
-                    "a receiver wants nothing more (410): its deliveries and watches are ended"
-                );
-                if let Ok(url) = Url::parse(url) {
-                    // Nobody alerts, or too many at once: the line above has said it.
-                    let _ = self.closed.try_send((delivery.client.clone(), url));
-                }
-            }
+        match verdict {
+            Verdict::Gone => self.end_gone(delivery).await,
+            Verdict::GaveUp { .. } => self.tell_closed(delivery, EXHAUSTED),
+            Verdict::Delivered | Verdict::RetryAt { .. } => {}
         }
         ended
+    }
+
+    /// Ends, step by step, what waits for a callback that has just said 410. What is missed, a
+    /// crash in between say, is attempted, and hears 410 itself.
+    async fn end_gone(&self, delivery: &Delivery) {
+        let (client, url) = (&delivery.client, &delivery.callback_url);
+        let mut also_ended = 0;
+        loop {
+            let now = self.clock.wall();
+            let step = || self.outbox.end_gone(client, url, now, GONE_STEP);
+            let Ok(ended) = until_stored("a 410", step).await else { break };
+            also_ended += ended;
+            if ended < GONE_STEP {
+                break;
+            }
+            tokio::time::sleep(GONE_PAUSE).await;
+        }
+        tracing::warn!(
+            client,
+            also_ended,
+            "a callback URL answered 410 Gone: outcomes for it are kept as undeliverable until the \
+             client registers it anew, redelivers to it, or pings it"
+        );
+        self.tell_closed(delivery, GONE);
+    }
+
+    fn tell_closed(&self, delivery: &Delivery, reason: &'static str) {
+        if let Ok(url) = Url::parse(&delivery.callback_url) {
+            // Nobody alerts, or too many at once: the log has said it.
+            let _ = self.closed.try_send(Closed { client: delivery.client.clone(), url, reason });
+        }
     }
 
     fn note(

@@ -9,6 +9,7 @@ mod calling_off;
 mod connect;
 mod ending;
 mod fleet;
+mod gone;
 mod hints;
 mod inspect;
 mod lanes;
@@ -323,28 +324,28 @@ impl Outbox for Postgres {
         on_session!(self.sessions, |db| outbox::postpone(&db, delivery, until, error))
     }
 
-    async fn close_callback(
+    async fn end_gone(
         &self,
         client: &str,
         callback_url: &str,
         now: Timestamp,
-    ) -> Result<u64> {
-        let mut closed = 0;
-        loop {
-            let mut hints = Vec::new();
-            let (some, more) = on_session!(self.sessions, |db| calling_off::close_some(
-                &db,
-                client,
-                callback_url,
-                now,
-                &mut hints
-            ))?;
-            self.hints.tell(hints);
-            closed += some;
-            if !more {
-                return Ok(closed);
-            }
-        }
+        limit: u32,
+    ) -> Result<u32> {
+        let mut hints = Vec::new();
+        let ended = on_session!(self.sessions, |db| gone::end(
+            &db,
+            client,
+            callback_url,
+            now,
+            limit,
+            &mut hints
+        ))?;
+        self.hints.tell(hints);
+        Ok(ended)
+    }
+
+    async fn callback_accepts(&self, client: &str, callback_url: &str) -> Result<()> {
+        on_session!(self.sessions, |db| gone::unmark(&db, client, callback_url))
     }
 
     async fn step_redelivery(&self, limit: u32, now: Timestamp) -> Result<Option<RedeliveryStep>> {

@@ -1,5 +1,6 @@
 //! The embedded store: one `SQLite` file, one writer, readers apart.
 
+mod gone;
 mod inspect;
 mod lanes;
 pub(super) mod leaving;
@@ -341,16 +342,20 @@ impl Outbox for Sqlite {
         self.writer.write(move |db, _| outbox::postpone(db, &delivery, until, &error)).await
     }
 
-    async fn close_callback(
+    async fn end_gone(
         &self,
         client: &str,
         callback_url: &str,
         now: Timestamp,
-    ) -> Result<u64> {
+        limit: u32,
+    ) -> Result<u32> {
         let (client, url) = (client.to_owned(), callback_url.to_owned());
-        self.writer
-            .write(move |db, hints| outbox::close_callback(db, &client, &url, now, hints))
-            .await
+        self.writer.write(move |db, hints| gone::end(db, &client, &url, now, limit, hints)).await
+    }
+
+    async fn callback_accepts(&self, client: &str, callback_url: &str) -> Result<()> {
+        let (client, url) = (client.to_owned(), callback_url.to_owned());
+        self.writer.write(move |db, _| gone::unmark(db, &client, &url)).await
     }
 
     async fn step_redelivery(&self, limit: u32, now: Timestamp) -> Result<Option<RedeliveryStep>> {

@@ -296,6 +296,7 @@ impl Outbox for MemoryStore {
             body: Vec::new(),
             attempts: row.delivery.attempts,
             round: row.delivery.attempts,
+            first_attempt_at: None,
             due_at: now,
         };
         self.with(|rows| {
@@ -322,7 +323,7 @@ impl Outbox for MemoryStore {
             row.state = match next {
                 Next::Delivered => State::Delivered,
                 Next::RetryAt(_) => State::Delivering,
-                Next::Undeliverable => State::Undeliverable,
+                Next::Undeliverable | Next::Gone => State::Undeliverable,
             };
             rows.attempts.entry(delivery.registration_id.clone()).or_default().push(attempt);
             true
@@ -338,7 +339,11 @@ impl Outbox for MemoryStore {
         unreachable!("the API delivers nothing")
     }
 
-    async fn close_callback(&self, _client: &str, _url: &str, _now: Timestamp) -> Result<u64> {
+    async fn end_gone(&self, _: &str, _: &str, _now: Timestamp, _: u32) -> Result<u32> {
         unreachable!("the API delivers nothing")
+    }
+
+    async fn callback_accepts(&self, _client: &str, _url: &str) -> Result<()> {
+        Ok(())
     }
 }

@@ -8,7 +8,7 @@ use async_trait::async_trait;
 use outcomed::clock::{Clock, Steady, Timestamp};
 use outcomed::config::{Client, Config, Role, SigningSecret};
 use outcomed::delivery::alert::incident::Sight;
-use outcomed::delivery::alert::{Alerts, Closed, run};
+use outcomed::delivery::alert::{Alerts, Closed, GONE, run};
 use outcomed::delivery::health::{OriginState, OriginStatus, desk};
 use outcomed::delivery::send::{Courier, Parcel, Reply};
 use outcomed::store::sqlite::Sqlite;
@@ -234,7 +234,7 @@ async fn a_410_is_told_once_a_day_and_without_its_query() {
     let daemon = Daemon::new().await;
     for _ in 0..3 {
         let url = "https://ats.example/hook?key=secret".parse().unwrap();
-        daemon.closed.send(("ats".into(), url)).await.unwrap();
+        daemon.closed.send(Closed { client: "ats".into(), url, reason: GONE }).await.unwrap();
         tokio::time::sleep(Duration::from_secs(60)).await;
     }
     let sent = daemon.world.sent.lock().unwrap().clone();
@@ -253,7 +253,7 @@ async fn an_alert_that_is_refused_is_tried_five_times_with_one_id_and_given_up()
     let daemon = Daemon::new().await;
     *daemon.world.status.lock().unwrap() = 500;
     let url = "https://ats.example/hook".parse().unwrap();
-    daemon.closed.send(("ats".into(), url)).await.unwrap();
+    daemon.closed.send(Closed { client: "ats".into(), url, reason: GONE }).await.unwrap();
     tokio::time::sleep(Duration::from_secs(12 * 3_600)).await;
     let sent = daemon.world.sent.lock().unwrap().clone();
     assert_eq!(sent.len(), 5);

@@ -55,6 +55,7 @@ impl MemoryOutbox {
             body: format!(r#"{{"timestamp":"{now}","data":"{registration_id}"}}"#).into_bytes(),
             attempts: 0,
             round: 0,
+            first_attempt_at: None,
             due_at: now,
         };
         let row = Row { delivery, attempts: Vec::new(), postponed: None, end: None };
@@ -141,14 +142,16 @@ impl Outbox for MemoryOutbox {
     ) -> Result<bool> {
         let mut rows = self.write()?;
         let row = rows.get_mut(&delivery.registration_id).unwrap();
+        let began_at = attempt.at;
         row.attempts.push(attempt);
         let ours = row.end.is_none() && row.delivery == *delivery;
         if ours {
             row.delivery.attempts += 1;
             row.delivery.round += 1;
+            row.delivery.first_attempt_at.get_or_insert(began_at);
             match next {
                 Next::RetryAt(at) => row.delivery.due_at = at,
-                Next::Delivered | Next::Undeliverable => row.end = Some(next),
+                Next::Delivered | Next::Undeliverable | Next::Gone => row.end = Some(next),
             }
         }
         self.changed.notify_waiters();
@@ -168,17 +171,22 @@ impl Outbox for MemoryOutbox {
         Ok(None)
     }
 
-    async fn close_callback(&self, client: &str, url: &str, _now: Timestamp) -> Result<u64> {
+    async fn end_gone(&self, client: &str, url: &str, _: Timestamp, limit: u32) -> Result<u32> {
         let mut rows = self.write()?;
+        let waiting = rows.values_mut().filter(|row| {
+            row.end.is_none() && row.delivery.client == client && row.delivery.callback_url == url
+        });
         let mut count = 0;
-        for row in rows.values_mut().filter(|row| row.end.is_none()) {
-            if row.delivery.client == client && row.delivery.callback_url == url {
-                row.end = Some(Next::Undeliverable);
-                count += 1;
-            }
+        for row in waiting.take(limit as usize) {
+            row.end = Some(Next::Undeliverable);
+            count += 1;
         }
         self.closed.lock().unwrap().push((client.to_owned(), url.to_owned()));
         self.changed.notify_waiters();
         Ok(count)
+    }
+
+    async fn callback_accepts(&self, _: &str, _: &str) -> Result<()> {
+        Ok(())
     }
 }

@@ -200,7 +200,7 @@ async fn a_410_ends_the_delivery_at_once_and_closes_the_callback() {
     let engine = usual();
     let id = engine.outbox.add("ats", &receiver.url());
     let row = engine.outbox.until(&id, |row| row.end.is_some()).await;
-    assert_eq!(row.end, Some(Next::Undeliverable));
+    assert_eq!(row.end, Some(Next::Gone));
     assert_eq!(row.attempts[0].verdict, "gone");
     receiver.request().await;
     let outbox = Arc::clone(&engine.outbox);

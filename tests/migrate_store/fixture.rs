@@ -241,6 +241,11 @@ async fn fill(store: &Sqlite, tasks: usize) {
     let ticket = Secret::new("ticket-1");
     let ticket = AppTicket { app_id: "cli_1".into(), ticket, at: Timestamp(8_000) };
     store.keep_ticket(&ticket).await.unwrap();
+    let crm = store.due("https://crm.example:443", Timestamp(9_000), 1).await.unwrap();
+    for delivery in &crm {
+        let attempt = attempt(1, 5_100, false);
+        assert!(store.record_attempt(delivery, attempt, Next::Gone).await.unwrap());
+    }
     store.ping(Timestamp(9)).await.unwrap();
 }
 

@@ -6,7 +6,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use futures_util::future::join_all;
 use outcomed::clock::Timestamp;
-use outcomed::store::{Lanes, Registered, Registry};
+use outcomed::store::{
+    Attempt, AttemptDetails, Delivery, Lanes, Next, Outbox, Registered, Registry,
+};
 
 use super::fixture::{database, ending, lane, new, success};
 
@@ -42,6 +44,19 @@ async fn one_task_registered_from_many_connections_is_one_task() {
     assert_eq!(db.sql(&deadlocks), "0");
 }
 
+fn gone(delivery: &Delivery) -> Attempt {
+    Attempt {
+        number: delivery.attempts + 1,
+        at: Timestamp(7_000),
+        duration: std::time::Duration::from_millis(5),
+        status: Some(410),
+        error: None,
+        reply_excerpt: None,
+        verdict: "gone".into(),
+        details: AttemptDetails::default(),
+    }
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn writers_of_every_kind_on_the_same_rows_wait_in_no_circle() {
     let db = database();
@@ -65,12 +80,13 @@ async fn writers_of_every_kind_on_the_same_rows_wait_in_no_circle() {
             join_all(settle),
             join_all(cancel),
             join_all(again),
-            outcomed::store::Outbox::close_callback(
-                &stores[1],
-                "ats",
-                "https://ats.example/hook",
-                Timestamp(7_000)
-            ),
+            async {
+                let due = stores[1].due("https://ats.example:443", Timestamp(9_000), 1).await?;
+                for delivery in due {
+                    stores[1].record_attempt(&delivery, gone(&delivery), Next::Gone).await?;
+                }
+                stores[1].end_gone("ats", "https://ats.example/hook", Timestamp(7_000), 9).await
+            },
             outcomed::store::Store::prune(&stores[2], Timestamp(90_000), 3),
         );
         settled.into_iter().for_each(Result::unwrap);

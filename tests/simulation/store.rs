@@ -158,7 +158,10 @@ impl Outbox for Mortal {
     async fn step_redelivery(&self, limit: u32, now: Timestamp) -> Result<Option<RedeliveryStep>> {
         mortally!(self.step_redelivery(limit, now))
     }
-    async fn close_callback(&self, client: &str, url: &str, now: Timestamp) -> Result<u64> {
-        mortally!(self.close_callback(client, url, now))
+    async fn end_gone(&self, client: &str, url: &str, now: Timestamp, limit: u32) -> Result<u32> {
+        mortally!(self.end_gone(client, url, now, limit))
+    }
+    async fn callback_accepts(&self, client: &str, url: &str) -> Result<()> {
+        mortally!(self.callback_accepts(client, url))
     }
 }

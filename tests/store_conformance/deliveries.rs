@@ -3,10 +3,10 @@
 use std::time::Duration;
 
 use outcomed::clock::Timestamp;
-use outcomed::store::{Attempt, AttemptDetails, Delivery, Next};
+use outcomed::store::{Attempt, AttemptDetails, Delivery, Ending, Next, Old};
 use outcomed::task::State;
 
-use super::fixture::{Fixture, new};
+use super::fixture::{Fixture, ending, new, success};
 
 const ORIGIN: &str = "https://ats.example:443";
 
@@ -117,16 +117,117 @@ pub async fn a_redelivery_starts_the_schedule_again_with_the_same_bytes(db: Fixt
     assert!(db.store.redeliver("reg_none", Timestamp(8_000)).await.unwrap().is_none());
 }
 
-pub async fn a_closed_callback_ends_its_deliveries_and_its_watches(db: Fixture) {
+pub async fn a_round_begins_with_its_first_attempt_and_a_redelivery_begins_another(db: Fixture) {
     db.settled("1", "ats", "t1", 5_000).await;
+    let first = due(&db, 5_000).await.remove(0);
+    assert_eq!(first.first_attempt_at, None);
+    let again = |at| Next::RetryAt(Timestamp(at));
+    db.store.record_attempt(&first, attempt(1, 5_500, 503), again(6_000)).await.unwrap();
+    let second = due(&db, 6_000).await.remove(0);
+    assert_eq!((second.round, second.first_attempt_at), (1, Some(Timestamp(5_500))));
+    db.store.record_attempt(&second, attempt(2, 6_100, 503), again(7_000)).await.unwrap();
+    let third = due(&db, 7_000).await.remove(0);
+    assert_eq!((third.round, third.first_attempt_at), (2, Some(Timestamp(5_500))));
+    db.store.redeliver("reg_1", Timestamp(7_500)).await.unwrap();
+    let anew = due(&db, 7_500).await.remove(0);
+    assert_eq!((anew.attempts, anew.round, anew.first_attempt_at), (2, 0, None));
+}
+
+/// The receiver of `ats` says 410 to the delivery of `reg_1` at 6,000.
+async fn said_410(db: &Fixture) {
+    db.settled("1", "ats", "t1", 5_000).await;
+    let delivery = due(db, 5_000).await.remove(0);
+    let recorded = db.store.record_attempt(&delivery, attempt(1, 5_980, 410), Next::Gone);
+    assert!(recorded.await.unwrap());
+    let row = db.find("1").await;
+    assert_eq!((row.state, row.delivery.last_status), (State::Undeliverable, Some(410)));
+}
+
+async fn end_of(db: &Fixture, id: &str) -> (State, Option<String>) {
+    let row = db.find(id).await;
+    (row.state, row.delivery.last_error)
+}
+
+fn kept() -> (State, Option<String>) {
+    (State::Undeliverable, Some("callback_gone".to_owned()))
+}
+
+pub async fn what_others_wait_for_at_a_gone_callback_is_watched_and_kept(db: Fixture) {
     db.register(new("2", "ats", "t2")).await;
     db.register(new("3", "crm", "t2")).await;
+    db.register(new("4", "ats", "t4")).await;
+    said_410(&db).await;
+    for id in ["2", "3", "4"] {
+        assert_eq!(db.find(id).await.state, State::Watching);
+    }
+    let lease = db.take().await.lease;
+    let task = db.task(&lease, "t2").await;
+    db.store.settle(&lease, ending(task, 7_000), success()).await.unwrap();
+    let task = db.task(&lease, "t4").await;
+    let late = Ending { at: Timestamp(90_000), ..ending(task, 90_000) };
+    db.store.give_up(&lease, late).await.unwrap();
+    for id in ["2", "4"] {
+        assert_eq!(end_of(&db, id).await, kept());
+        assert_eq!(db.find(id).await.delivery.next_attempt_at, None);
+    }
+    assert_eq!(db.find("3").await.state, State::Delivering, "another client's callback");
+    let log = db.store.outcomes("ats", 0, 9).await.unwrap();
+    let ids: Vec<&str> = log.iter().map(|(_, registration)| registration.id.as_str()).collect();
+    assert_eq!(ids, ["reg_1", "reg_2", "reg_4"], "every outcome can be pulled");
+    assert!(due(&db, 99_000).await.is_empty());
+    assert_eq!(db.store.forget(Old::Undeliverable, Timestamp(7_000), 9).await.unwrap(), 1);
+    assert_eq!(db.store.forget(Old::Undeliverable, Timestamp(7_001), 9).await.unwrap(), 1);
+}
+
+pub async fn what_waits_for_a_gone_callback_ends_step_by_step(db: Fixture) {
+    for n in 2..7 {
+        db.settled(&n.to_string(), "ats", &format!("t{n}"), 5_500).await;
+    }
+    db.settled("8", "crm", "t8", 5_500).await;
     let url = "https://ats.example/hook";
-    assert_eq!(db.store.close_callback("ats", url, Timestamp(6_000)).await.unwrap(), 2);
-    assert_eq!(db.find("1").await.state, State::Undeliverable);
-    assert_eq!(db.find("2").await.state, State::Cancelled);
-    assert_eq!(db.find("3").await.state, State::Watching, "another client's callback");
-    assert_eq!(db.store.close_callback("ats", url, Timestamp(6_000)).await.unwrap(), 0);
+    let end = |limit| db.store.end_gone("ats", url, Timestamp(6_100), limit);
+    assert_eq!(end(9).await.unwrap(), 0, "nobody said 410");
+    said_410(&db).await;
+    assert_eq!(end(3).await.unwrap(), 3);
+    assert_eq!(due(&db, 9_000).await.len(), 2);
+    assert_eq!(end(3).await.unwrap(), 2);
+    assert_eq!(end(3).await.unwrap(), 0);
+    for n in 2..7 {
+        assert_eq!(end_of(&db, &n.to_string()).await, kept());
+    }
+    assert_eq!(db.find("8").await.state, State::Delivering);
+}
+
+pub async fn a_gone_callback_is_told_again_once_somebody_asks_or_it_accepts(db: Fixture) {
+    let url = "https://ats.example/hook";
+    said_410(&db).await;
+    db.settled("2", "ats", "t2", 7_000).await;
+    assert_eq!(db.find("2").await.state, State::Delivering, "it was registered after the 410");
+    let second = due(&db, 7_000).await.remove(0);
+    db.store.record_attempt(&second, attempt(1, 7_000, 410), Next::Gone).await.unwrap();
+
+    db.register(new("3", "ats", "t3")).await;
+    db.store.redeliver("reg_2", Timestamp(7_500)).await.unwrap();
+    let again = due(&db, 7_500).await.remove(0);
+    db.store.record_attempt(&again, attempt(2, 7_500, 410), Next::Gone).await.unwrap();
+    let lease = db.take().await.lease;
+    let task = db.task(&lease, "t3").await;
+    db.store.settle(&lease, ending(task, 8_000), success()).await.unwrap();
+    assert_eq!(end_of(&db, "3").await, kept());
+
+    db.store.callback_accepts("crm", url).await.unwrap();
+    assert_eq!(db.store.end_gone("ats", url, Timestamp(9_000), 9).await.unwrap(), 0);
+    db.store.redeliver("reg_2", Timestamp(9_000)).await.unwrap();
+    db.store.redeliver("reg_3", Timestamp(9_000)).await.unwrap();
+    let end = db.store.end_gone("ats", url, Timestamp(9_000), 9).await.unwrap();
+    assert_eq!(end, 0, "what is sent again is not ended, and neither is what follows it");
+    assert_eq!(due(&db, 9_000).await.len(), 2);
+
+    let again = due(&db, 9_000).await.remove(0);
+    db.store.record_attempt(&again, attempt(3, 9_000, 410), Next::Gone).await.unwrap();
+    db.store.callback_accepts("ats", url).await.unwrap();
+    assert_eq!(db.store.end_gone("ats", url, Timestamp(9_500), 9).await.unwrap(), 0);
+    assert_eq!(db.find("3").await.state, State::Delivering);
 }
 
 pub async fn origins_are_told_once_with_their_earliest_due_time(db: Fixture) {

@@ -18,7 +18,7 @@ pub const DISABLED_AFTER: Duration = Duration::from_secs(10 * 60);
 pub const SUSPENDED_AFTER: Duration = Duration::from_secs(60);
 /// How long all must be well before an incident is over.
 pub const RECOVERED_AFTER: Duration = Duration::from_secs(60);
-/// How long a 410 is remembered, so that stragglers to the same URL are one incident.
+/// How long it is remembered that a delivery ended undelivered, so that further ones to the same URL are one incident.
 pub const GONE_FOR: Duration = Duration::from_secs(24 * 60 * 60);
 /// The waits between attempts to tell; then it is given up, since the next incident tells anew.
 const DELAYS: [Duration; 4] = [

@@ -72,6 +72,7 @@ impl World {
                 body: Vec::new(),
                 attempts: 0,
                 round: 0,
+                first_attempt_at: None,
                 due_at: Timestamp(*due_at),
             })
             .collect()

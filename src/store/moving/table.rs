@@ -89,7 +89,7 @@ const fn table(name: &'static str, key: usize, columns: &'static [Column]) -> Ta
 
 /// Everything but the heartbeat, which is a proof of life and not a memory, and the fleet's
 /// members and owners, which only Postgres has.
-pub(in crate::store) const TABLES: [Table; 8] = [
+pub(in crate::store) const TABLES: [Table; 9] = [
     Table { numbered: true, ..table("lane", 1, LANE) },
     Table { numbered: true, ..table("task", 1, TASK) },
     table("registration", 1, REGISTRATION),
@@ -98,6 +98,7 @@ pub(in crate::store) const TABLES: [Table; 8] = [
     table("redelivery", 1, REDELIVERY),
     table("notice", 2, NOTICE),
     table("app_ticket", 1, &[text("app_id"), text("ticket"), int("at")]),
+    table("gone_callback", 2, &[text("client"), text("callback_url"), int("since")]),
 ];
 
 const LANE: &[Column] = &[
@@ -150,6 +151,7 @@ const REGISTRATION: &[Column] = &[
     int("last_status"),
     text("last_error"),
     int("finished_at"),
+    int("first_attempt_at"),
 ];
 
 const ATTEMPT: &[Column] = &[

@@ -10,7 +10,7 @@ use super::rows::{get, lane, progress, raw, time, unreadable};
 use super::session::{Failure, Session, Tried, flight};
 use crate::clock::Timestamp;
 use crate::outcome::{self, Observed, Outcome, Reason, Report};
-use crate::store::{Ending, Hint, Lease, Progress};
+use crate::store::{CALLBACK_GONE, Ending, Hint, Lease, Progress};
 use crate::task::TaskRef;
 
 /// What is known of how a task ended.
@@ -204,8 +204,8 @@ impl Told {
     ) -> Tried<Vec<Row>> {
         let [tell, watched] = db.prepare([TELL, STILL_WATCHED]).await?;
         let back = back(&self.clients);
-        let params: [&(dyn tokio_postgres::types::ToSql + Sync); 5] =
-            [&self.ids, &self.clients, &self.bodies, &back, &due_at.0];
+        let params: [&(dyn tokio_postgres::types::ToSql + Sync); 6] =
+            [&self.ids, &self.clients, &self.bodies, &back, &due_at.0, &CALLBACK_GONE];
         let telling = async {
             if self.ids.is_empty() { Ok(Vec::new()) } else { db.send(&tell, &params).await }
         };
@@ -221,7 +221,9 @@ impl Told {
         }
         for row in &told {
             hints.push(Hint::Outcome { registration_id: get(row, 0)? });
-            hints.push(Hint::Due { origin: get(row, 1)? });
+            if !get::<bool>(row, 2)? {
+                hints.push(Hint::Due { origin: get(row, 1)? });
+            }
         }
         Ok(looked)
     }
@@ -246,18 +248,24 @@ fn back<T: AsRef<str>>(clients: &[T]) -> Vec<i64> {
 /// The client's place in the log is locked while it is given out: places follow commits.
 pub(super) const TELL: &str = "
     WITH told AS (
-        SELECT * FROM unnest($1::text[], $2::text[], $3::bytea[], $4::bigint[])
+        SELECT i.*, EXISTS (
+            SELECT 1 FROM registration r JOIN gone_callback g
+            ON g.client = r.client AND g.callback_url = r.callback_url WHERE r.id = i.id) AS gone
+        FROM unnest($1::text[], $2::text[], $3::bytea[], $4::bigint[])
             AS i (id, client, body, back)),
     log AS (
         INSERT INTO outcome_log (client, position)
         SELECT client, count(*) FROM told GROUP BY client ORDER BY client
         ON CONFLICT (client) DO UPDATE SET position = outcome_log.position + EXCLUDED.position
         RETURNING client, position)
-    UPDATE registration r SET state = 'delivering', body = told.body,
-        outcome_position = log.position - told.back, next_attempt_at = $5
+    UPDATE registration r SET body = told.body, outcome_position = log.position - told.back,
+        state           = CASE WHEN told.gone THEN 'undeliverable' ELSE 'delivering' END,
+        next_attempt_at = CASE WHEN told.gone THEN NULL ELSE $5::bigint END,
+        finished_at     = CASE WHEN told.gone THEN $5::bigint END,
+        last_error      = CASE WHEN told.gone THEN $6 END
     FROM told JOIN log ON log.client = told.client
     WHERE r.id = told.id AND r.state = 'watching'
-    RETURNING r.id, r.callback_origin";
+    RETURNING r.id, r.callback_origin, told.gone";
 
 const TELL_NEW: &str = "
     WITH told AS (
@@ -270,7 +278,10 @@ const TELL_NEW: &str = "
         INSERT INTO outcome_log (client, position)
         SELECT client, count(*) FROM told GROUP BY client ORDER BY client
         ON CONFLICT (client) DO UPDATE SET position = outcome_log.position + EXCLUDED.position
-        RETURNING client, position)
+        RETURNING client, position),
+    wanted AS (
+        DELETE FROM gone_callback g USING told
+        WHERE g.client = told.client AND g.callback_url = told.callback_url)
     INSERT INTO registration (id, client, task, lane, callback_url, callback_origin, callback_host,
         metadata, state, created_at, give_up_at, body, outcome_position, next_attempt_at)
     SELECT told.id, told.client, task, lane, callback_url, callback_origin, callback_host, metadata,

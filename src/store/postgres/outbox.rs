@@ -4,7 +4,7 @@
 
 use uuid::Uuid;
 
-use super::rows::{COLUMNS, get, number, registration};
+use super::rows::{COLUMNS, get, number, registration, time};
 use super::session::{Session, Tried};
 use crate::clock::{Timestamp, millis};
 use crate::store::{Attempt, Delivery, Hint, Next};
@@ -43,9 +43,10 @@ pub(super) const DUE: &str = "
         SELECT (SELECT min(lane) FROM registration
                 WHERE state = 'delivering' AND callback_origin = $1 AND lane > s.lane)
         FROM shard s WHERE s.lane IS NOT NULL)
-    SELECT r.id, r.client, r.callback_url, r.body, r.attempts, r.round, r.next_attempt_at
+    SELECT r.id, r.client, r.callback_url, r.body, r.attempts, r.round, r.first_attempt_at,
+        r.next_attempt_at
     FROM shard s CROSS JOIN LATERAL (
-        SELECT id, client, callback_url, body, attempts, round, next_attempt_at
+        SELECT id, client, callback_url, body, attempts, round, first_attempt_at, next_attempt_at
         FROM registration
         WHERE state = 'delivering' AND callback_origin = $1 AND lane = s.lane
         AND next_attempt_at <= $2
@@ -71,7 +72,8 @@ pub(super) async fn due(
             body: get(row, 3)?,
             attempts: number(row, 4)?,
             round: number(row, 5)?,
-            due_at: Timestamp(get(row, 6)?),
+            first_attempt_at: time(row, 6)?,
+            due_at: Timestamp(get(row, 7)?),
         })
     };
     rows.iter().map(delivery).collect()
@@ -80,7 +82,7 @@ pub(super) async fn due(
 /// The row is locked and judged before it is changed: `ours` is what it said at that moment.
 pub(super) const RECORD: &str = "
     WITH before AS (
-        SELECT id, state = 'delivering' AND attempts = $2 AND round = $3 AS ours
+        SELECT id, client, callback_url, state = 'delivering' AND attempts = $2 AND round = $3 AS ours
         FROM registration WHERE id = $1 FOR NO KEY UPDATE),
     moved AS (
         UPDATE registration r SET
@@ -90,7 +92,9 @@ pub(super) const RECORD: &str = "
             round           = CASE WHEN b.ours THEN r.round + 1 ELSE r.round END,
             last_status     = CASE WHEN b.ours THEN $7  ELSE r.last_status END,
             last_error      = CASE WHEN b.ours THEN $8  ELSE r.last_error END,
-            finished_at     = CASE WHEN b.ours THEN $9  ELSE r.finished_at END
+            finished_at     = CASE WHEN b.ours THEN $9  ELSE r.finished_at END,
+            first_attempt_at = CASE WHEN b.ours THEN coalesce(r.first_attempt_at, $10)
+                                    ELSE r.first_attempt_at END
         FROM before b WHERE r.id = b.id),
     logged AS (
         INSERT INTO attempt
@@ -102,7 +106,14 @@ pub(super) const RECORD: &str = "
             error = EXCLUDED.error, reply_excerpt = EXCLUDED.reply_excerpt,
             verdict = EXCLUDED.verdict, connect_ms = EXCLUDED.connect_ms,
             first_byte_ms = EXCLUDED.first_byte_ms, error_class = EXCLUDED.error_class,
-            reason = EXCLUDED.reason)
+            reason = EXCLUDED.reason),
+    gone AS (
+        INSERT INTO gone_callback (client, callback_url, since)
+        SELECT client, callback_url, $10 + $11 FROM before WHERE $18 = 'gone'
+        ON CONFLICT (client, callback_url) DO NOTHING),
+    back AS (
+        DELETE FROM gone_callback g USING before b
+        WHERE $18 = 'delivered' AND g.client = b.client AND g.callback_url = b.callback_url)
     SELECT ours FROM before";
 
 pub(super) async fn record_attempt(
@@ -116,7 +127,12 @@ pub(super) async fn record_attempt(
     let (state, next_at) = match next {
         Next::Delivered => (State::Delivered, None),
         Next::RetryAt(at) => (State::Delivering, Some(at.0)),
-        Next::Undeliverable => (State::Undeliverable, None),
+        Next::Undeliverable | Next::Gone => (State::Undeliverable, None),
+    };
+    let heard = match next {
+        Next::Delivered => "delivered",
+        Next::Gone => "gone",
+        Next::RetryAt(_) | Next::Undeliverable => "",
     };
     let ended_at = attempt.at.after(attempt.duration).0;
     let finished_at = next_at.is_none().then_some(ended_at);
@@ -141,6 +157,7 @@ pub(super) async fn record_attempt(
                 &attempt.details.first_byte.map(millis),
                 &attempt.details.error_class,
                 &attempt.details.reason,
+                &heard,
             ],
         )
         .await?;
@@ -180,9 +197,13 @@ pub(super) async fn redeliver(
     let sql = format!(
         "WITH again AS (
              UPDATE registration
-             SET state = 'delivering', next_attempt_at = $2, round = 0, finished_at = NULL
+             SET state = 'delivering', next_attempt_at = $2, round = 0, first_attempt_at = NULL,
+                 finished_at = NULL
              WHERE id = $1 AND state IN ('delivering', 'delivered', 'undeliverable')
              RETURNING *),
+         back AS (
+             DELETE FROM gone_callback g USING again a
+             WHERE g.client = a.client AND g.callback_url = a.callback_url),
          r AS (
              SELECT TRUE AS again, * FROM again
              UNION ALL

@@ -167,10 +167,17 @@ async fn again(
     let sql = format!(
         "WITH held AS (
              SELECT id FROM registration WHERE id = ANY($1) AND state = '{state}'
-             ORDER BY id FOR NO KEY UPDATE)
-         UPDATE registration r
-         SET state = 'delivering', next_attempt_at = $2, round = 0, finished_at = NULL
-         FROM held WHERE r.id = held.id RETURNING r.callback_origin"
+             ORDER BY id FOR NO KEY UPDATE),
+         again AS (
+             UPDATE registration r
+             SET state = 'delivering', next_attempt_at = $2, round = 0, first_attempt_at = NULL,
+                 finished_at = NULL
+             FROM held WHERE r.id = held.id
+             RETURNING r.client, r.callback_url, r.callback_origin),
+         back AS (
+             DELETE FROM gone_callback g USING again a
+             WHERE g.client = a.client AND g.callback_url = a.callback_url)
+         SELECT callback_origin FROM again"
     );
     db.query(&sql, &[&ids, &now.0]).await?.iter().map(|row| get(row, 0)).collect()
 }

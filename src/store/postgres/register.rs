@@ -52,6 +52,9 @@ pub(super) fn registrations() -> String {
              FROM found WHERE open ORDER BY n
              ON CONFLICT (task, client, callback_url) WHERE state <> 'cancelled' DO NOTHING
              RETURNING id),
+         wanted AS ( -- whoever registers a callback anew wants to be told there
+             DELETE FROM gone_callback g USING found f JOIN made m ON m.id = f.id
+             WHERE g.client = f.client AND g.callback_url = f.callback_url),
          touched AS (
              UPDATE task t SET watched = TRUE, version = c.version
              FROM (SELECT f.task, max(f.version) AS version

@@ -28,6 +28,12 @@ const FORGET_REDELIVERIES: &str = "
         SELECT id FROM redelivery WHERE finished_at < $1 ORDER BY finished_at LIMIT $2)
     RETURNING done";
 
+const FORGET_GONE_CALLBACKS: &str = "
+    DELETE FROM gone_callback WHERE (client, callback_url) IN (
+        SELECT client, callback_url FROM gone_callback WHERE since < $1
+        ORDER BY since LIMIT $2 FOR UPDATE SKIP LOCKED)
+    RETURNING since";
+
 pub(super) async fn forget(db: &Session, what: Old, before: Timestamp, limit: u32) -> Tried<u32> {
     let sql = match what {
         Old::Undeliverable => {
@@ -35,6 +41,7 @@ pub(super) async fn forget(db: &Session, what: Old, before: Timestamp, limit: u3
         }
         Old::Attempts => FORGET_ATTEMPTS,
         Old::Redeliveries => FORGET_REDELIVERIES,
+        Old::GoneCallbacks => FORGET_GONE_CALLBACKS,
     };
     let gone = db.query(sql, &[&before.0, &i64::from(limit)]).await?;
     Ok(u32::try_from(gone.len()).unwrap_or(u32::MAX))

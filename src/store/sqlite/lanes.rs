@@ -3,6 +3,7 @@
 use rusqlite::{Connection, OptionalExtension, Row, params};
 use serde_json::value::RawValue;
 
+use super::gone;
 use super::register::lane_id;
 use super::rows::named;
 use super::writer::Hints;
@@ -289,14 +290,19 @@ pub(super) fn tell(
              ON CONFLICT (client) DO UPDATE SET position = position + 1 RETURNING position",
         )?
         .query_row([client], |row| row.get(0))?;
-    let origin: String = db
+    let (origin, url): (String, String) = db
         .prepare_cached(
             "UPDATE registration SET state = 'delivering', body = ?2, outcome_position = ?3,
                                      next_attempt_at = ?4
-             WHERE id = ?1 AND state = 'watching' RETURNING callback_origin",
+             WHERE id = ?1 AND state = 'watching' RETURNING callback_origin, callback_url",
         )?
-        .query_row(params![registration, body, position, due_at.0], |row| row.get(0))?;
+        .query_row(params![registration, body, position, due_at.0], |row| {
+            Ok((row.get(0)?, row.get(1)?))
+        })?;
     hints.push(Hint::Outcome { registration_id: registration.to_owned() });
+    if gone::is_gone(db, client, &url)? {
+        return gone::end_one(db, registration, due_at);
+    }
     hints.push(Hint::Due { origin });
     Ok(())
 }

@@ -2,10 +2,9 @@
 
 use rusqlite::{Connection, OptionalExtension, params};
 
-use super::inspect;
-use super::register::unwatch_if_alone;
 use super::rows::expect_registration;
 use super::writer::Hints;
+use super::{gone, inspect};
 use crate::clock::{Timestamp, millis};
 use crate::store::{Attempt, Delivery, Hint, Next, Result};
 use crate::task::{Registration, State};
@@ -37,7 +36,8 @@ pub(super) fn due(
 ) -> Result<Vec<Delivery>> {
     let rows = db
         .prepare_cached(
-            "SELECT id, client, callback_url, body, attempts, round, next_attempt_at
+            "SELECT id, client, callback_url, body, attempts, round, first_attempt_at,
+                    next_attempt_at
              FROM registration
              WHERE state = 'delivering' AND callback_origin = ?1 AND next_attempt_at <= ?2
              ORDER BY next_attempt_at, id LIMIT ?3",
@@ -50,7 +50,8 @@ pub(super) fn due(
                 body: row.get(3)?,
                 attempts: row.get(4)?,
                 round: row.get(5)?,
-                due_at: Timestamp(row.get(6)?),
+                first_attempt_at: row.get::<_, Option<i64>>(6)?.map(Timestamp),
+                due_at: Timestamp(row.get(7)?),
             })
         })?
         .collect::<rusqlite::Result<_>>();
@@ -72,14 +73,20 @@ pub(super) fn record_attempt(
     let (state, next_at) = match next {
         Next::Delivered => (State::Delivered, None),
         Next::RetryAt(at) => (State::Delivering, Some(at.0)),
-        Next::Undeliverable => (State::Undeliverable, None),
+        Next::Undeliverable | Next::Gone => (State::Undeliverable, None),
     };
-    let ended_at = attempt.at.after(attempt.duration).0;
-    let finished_at = next_at.is_none().then_some(ended_at);
+    let ended_at = attempt.at.after(attempt.duration);
+    match next {
+        Next::Gone => gone::mark(db, &delivery.client, &delivery.callback_url, ended_at)?,
+        Next::Delivered => gone::unmark(db, &delivery.client, &delivery.callback_url)?,
+        Next::RetryAt(_) | Next::Undeliverable => {}
+    }
+    let finished_at = next_at.is_none().then_some(ended_at.0);
     let changed = db
         .prepare_cached(
             "UPDATE registration SET state = ?4, next_attempt_at = ?5, attempts = ?6,
-                    round = round + 1, last_status = ?7, last_error = ?8, finished_at = ?9
+                    round = round + 1, last_status = ?7, last_error = ?8, finished_at = ?9,
+                    first_attempt_at = coalesce(first_attempt_at, ?10)
              WHERE id = ?1 AND state = 'delivering' AND attempts = ?2 AND round = ?3",
         )?
         .execute(params![
@@ -92,6 +99,7 @@ pub(super) fn record_attempt(
             attempt.status,
             attempt.error,
             finished_at,
+            attempt.at.0,
         ])?;
     if changed == 0 {
         db.prepare_cached("UPDATE registration SET attempts = max(attempts, ?2) WHERE id = ?1")?
@@ -156,13 +164,15 @@ pub(super) fn redeliver(
     let origin: Option<String> = db
         .prepare_cached(
             "UPDATE registration
-             SET state = 'delivering', next_attempt_at = ?2, round = 0, finished_at = NULL
+             SET state = 'delivering', next_attempt_at = ?2, round = 0, first_attempt_at = NULL,
+                 finished_at = NULL
              WHERE id = ?1 AND state IN ('delivering', 'delivered', 'undeliverable')
              RETURNING callback_origin",
         )?
         .query_row(params![id, now.0], |row| row.get(0))
         .optional()?;
     let Some(origin) = origin else { return Ok(Some(before)) };
+    gone::unmark(db, &before.client, &before.callback.url)?;
     hints.push(Hint::Due { origin });
     Ok(Some(expect_registration(db, id)?))
 }
@@ -173,35 +183,4 @@ pub(super) fn origin_of(hint: &Hint) -> Option<String> {
         Hint::Due { origin } => Some(origin.clone()),
         Hint::Watch(_) | Hint::Outcome { .. } => None,
     }
-}
-
-pub(super) fn close_callback(
-    db: &Connection,
-    client: &str,
-    callback_url: &str,
-    now: Timestamp,
-    hints: &mut Hints,
-) -> Result<u64> {
-    let open: Vec<String> = db
-        .prepare_cached(
-            "SELECT id FROM registration WHERE client = ?1 AND callback_url = ?2
-             AND state IN ('watching', 'delivering') ORDER BY id",
-        )?
-        .query_map([client, callback_url], |row| row.get(0))?
-        .collect::<rusqlite::Result<_>>()?;
-    for id in &open {
-        db.prepare_cached(
-            "UPDATE registration
-             SET state = CASE state WHEN 'watching' THEN 'cancelled' ELSE 'undeliverable' END,
-                 next_attempt_at = NULL, finished_at = ?2,
-                 last_error = 'the callback answered 410 Gone to another delivery'
-             WHERE id = ?1",
-        )?
-        .execute(params![id, now.0])?;
-        unwatch_if_alone(db, id)?;
-        let registration = expect_registration(db, id)?;
-        hints.push(Hint::Watch(registration.task.lane()));
-        hints.push(Hint::Outcome { registration_id: id.clone() });
-    }
-    Ok(u64::try_from(open.len()).unwrap_or(u64::MAX))
 }

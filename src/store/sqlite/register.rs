@@ -3,10 +3,10 @@
 use rusqlite::{Connection, OptionalExtension, params};
 use serde_json::value::RawValue;
 
-use super::inspect;
 use super::lanes::{Observation, tell, touch};
 use super::rows::expect_registration;
 use super::writer::Hints;
+use super::{gone, inspect};
 use crate::clock::Timestamp;
 use crate::store::{Hint, NewRegistration, Registered, Result, StoreError};
 use crate::task::{LaneName, Registration, State, TaskRef};
@@ -33,6 +33,8 @@ fn register_one(db: &Connection, new: &NewRegistration, hints: &mut Hints) -> Re
         return Ok(Registered::Existing(expect_registration(db, &id)?));
     }
     insert(db, task, new)?;
+    // Whoever registers a callback anew wants to be told there.
+    gone::unmark(db, &new.client, &new.callback_url)?;
     if let Some(known) = Observation::of_settled(db, task)? {
         let metadata = RawValue::from_string(new.metadata.clone())
             .map_err(|error| StoreError::Corrupt(error.to_string()))?;
@@ -113,7 +115,7 @@ pub(super) fn cancel(
 }
 
 /// A task that nobody waits for any more is not polled; its lane learns so by the new version.
-pub(super) fn unwatch_if_alone(db: &Connection, registration: &str) -> Result<()> {
+fn unwatch_if_alone(db: &Connection, registration: &str) -> Result<()> {
     let (lane, task): (i64, i64) = db
         .prepare_cached(
             "SELECT t.lane, t.id FROM registration r JOIN task t ON t.id = r.task WHERE r.id = ?1",

@@ -37,6 +37,13 @@ pub(super) fn forget(db: &Connection, what: Old, before: Timestamp, limit: u32) 
                      (SELECT id FROM redelivery WHERE finished_at < ?1 ORDER BY finished_at LIMIT ?2)",
             )?
             .execute(params![before.0, limit])?,
+        Old::GoneCallbacks => db
+            .prepare_cached(
+                "DELETE FROM gone_callback WHERE (client, callback_url) IN
+                     (SELECT client, callback_url FROM gone_callback WHERE since < ?1
+                      ORDER BY since LIMIT ?2)",
+            )?
+            .execute(params![before.0, limit])?,
     };
     Ok(u32::try_from(gone).unwrap_or(u32::MAX))
 }

@@ -1,0 +1,88 @@
+//! What delivery asks of the store: what is due, and what became of each attempt.
+
+use async_trait::async_trait;
+
+use super::{Attempt, RedeliveryStep, Result};
+use crate::clock::Timestamp;
+
+/// What delivery asks of the store.
+#[async_trait]
+pub trait Outbox: Send + Sync {
+    /// Every callback origin with unfinished deliveries, and when its earliest is due.
+    async fn origins(&self) -> Result<Vec<(String, Timestamp)>>;
+
+    /// An origin's deliveries due at `now`, the longest due first, at most `limit`.
+    async fn due(&self, origin: &str, now: Timestamp, limit: u32) -> Result<Vec<Delivery>>;
+
+    /// Writes down an attempt and what follows from it. `false`: the registration was cancelled,
+    /// or sent again, meanwhile; the attempt is kept in the log and changes nothing else.
+    async fn record_attempt(
+        &self,
+        delivery: &Delivery,
+        attempt: Attempt,
+        next: Next,
+    ) -> Result<bool>;
+
+    /// Puts a delivery off because no attempt could be made (nothing to sign it with): none is
+    /// counted or logged, `error` becomes its last error. A row that changed meanwhile stays.
+    async fn postpone(&self, delivery: &Delivery, until: Timestamp, error: &str) -> Result<()>;
+
+    /// One bounded step: while this callback URL [is gone](Next::Gone), ends at most `limit` of the
+    /// client's deliveries that wait for it, as undeliverable ([`CALLBACK_GONE`]). Returns how many
+    /// it ended.
+    async fn end_gone(
+        &self,
+        client: &str,
+        callback_url: &str,
+        now: Timestamp,
+        limit: u32,
+    ) -> Result<u32>;
+
+    /// A callback URL that was gone has accepted something (a ping): outcomes are told there again.
+    async fn callback_accepts(&self, client: &str, callback_url: &str) -> Result<()>;
+
+    /// One step of the running bulk redelivery that has waited longest for one: looks at its next
+    /// `limit` registrations at most, in the order of their ids, makes those that fit due as
+    /// [`super::Registry::redeliver`] does, and remembers its place, in one commit. So each is made due
+    /// once, whatever crashes. `None`: none is running.
+    async fn step_redelivery(&self, limit: u32, now: Timestamp) -> Result<Option<RedeliveryStep>>;
+}
+
+/// A due delivery: everything one attempt needs.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Delivery {
+    /// The registration to tell.
+    pub registration_id: String,
+    /// Whose secrets sign it.
+    pub client: String,
+    /// Where to.
+    pub callback_url: String,
+    /// The body, fixed when the outcome was stored.
+    pub body: Vec<u8>,
+    /// Attempts so far, over all redeliveries.
+    pub attempts: u32,
+    /// Attempts since the delivery, or the last redelivery, began: the place in the schedule.
+    pub round: u32,
+    /// When the first of those began.
+    pub first_attempt_at: Option<Timestamp>,
+    /// When it was due.
+    pub due_at: Timestamp,
+}
+
+/// What follows from an attempt.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Next {
+    /// It arrived.
+    Delivered,
+    /// Try again then.
+    RetryAt(Timestamp),
+    /// Nothing more to try.
+    Undeliverable,
+    /// Nothing more to try, and the client's callback URL is gone (410), since the attempt's end:
+    /// outcomes of its other registrations are stored as undeliverable ([`CALLBACK_GONE`]), until
+    /// the client registers it anew, has something sent again there, or it accepts something.
+    Gone,
+}
+
+/// The last error of a delivery that ended, unsent, because its callback URL is gone.
+pub const CALLBACK_GONE: &str = "callback_gone";
