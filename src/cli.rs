@@ -17,6 +17,12 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
+/// Threads of the runtime, however many cores there are: together with the resolver's, the store's
+/// and these for what blocks, fewer than the unit's `TasksMax`.
+pub const WORKERS_MAX: usize = 16;
+/// Threads for what blocks: the embedded store's readers, the database's name.
+pub const BLOCKING_MAX: usize = 64;
+
 /// Watches Feishu delivery tasks and tells your callback how each one ended.
 #[derive(Debug, Parser)]
 #[command(name = "outcomed", version, max_term_width = 100, arg_required_else_help = true)]
@@ -99,7 +105,13 @@ impl Cli {
 
 /// Runs a command's future to its end.
 fn block_on(command: impl Future<Output = Exit>) -> Exit {
-    match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+    let workers = std::thread::available_parallelism().map_or(2, std::num::NonZero::get);
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(workers.min(WORKERS_MAX))
+        .max_blocking_threads(BLOCKING_MAX)
+        .enable_all()
+        .build();
+    match runtime {
         Ok(runtime) => runtime.block_on(command),
         Err(error) => fail(&format!("cannot start the runtime: {error}"), Exit::Failure),
     }

@@ -32,5 +32,6 @@ pub mod mock_feishu;
 pub mod observability;
 pub mod receiver;
 pub mod replay;
+pub mod resolver;
 pub mod service;
 mod small_server;

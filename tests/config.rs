@@ -11,6 +11,8 @@ mod mistakes;
 mod secrecy;
 #[path = "config/shipped.rs"]
 mod shipped;
+#[path = "config/unit.rs"]
+mod unit;
 
 use std::path::PathBuf;
 

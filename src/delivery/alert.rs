@@ -202,6 +202,7 @@ impl Alerts {
             Err(error) => return Some(error.to_string()),
         };
         let parcel = Parcel {
+            client: client.name.clone(),
             url,
             allow: client.callback_allow.clone(),
             tls: Tls::of(client, &config.delivery),

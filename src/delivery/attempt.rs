@@ -120,6 +120,7 @@ impl Attempting {
             return Reply::broken(Class::RefusedAddress, "the stored callback is not a URL");
         };
         let parcel = Parcel {
+            client: client.name.clone(),
             url,
             allow: client.callback_allow.clone(),
             headers,

@@ -11,8 +11,8 @@
 //! | an `http://` origin | the https rule for it, and nothing else |
 //!
 //! So `http://127.0.0.1` alone does not open loopback, since that is the address rule's business;
-//! `127.0.0.0/8` does, for http as well. An origin without a port (or with `:80`, which the URL
-//! standard drops) stands for every port of its host. Nothing lifts the rule that the daemon does
+//! `127.0.0.0/8` does, for http as well. An origin without a port is that of port 80, as everywhere.
+//! Nothing lifts the rule that the daemon does
 //! not call itself.
 //!
 //! Hosts are judged as the `url` crate canonicalised them, so `0x7f.1`, `2130706433` and full-width
@@ -195,7 +195,7 @@ fn http_allowed(url: &Url, allow: &[CallbackAllow]) -> bool {
         CallbackAllow::Origin(origin) => {
             origin.scheme() == url.scheme()
                 && origin.host() == url.host()
-                && (origin.port().is_none() || origin.port() == url.port())
+                && origin.port_or_known_default() == url.port_or_known_default()
         }
         CallbackAllow::Cidr(_) | CallbackAllow::Host(_) => false,
     })

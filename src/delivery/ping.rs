@@ -27,7 +27,9 @@ pub async fn ping(
     let started = clock.steady();
     let (tls, timeout) = (Tls::of(client, settings), settings.timeout);
     let body = Bytes::from(body);
-    let reply = courier.send(Parcel { url, allow, tls, headers, body, timeout }).await;
+    let reply = courier
+        .send(Parcel { client: client.name.clone(), url, allow, tls, headers, body, timeout })
+        .await;
     let duration = clock.steady().since(started);
     let error = match (&reply.broken, reply.status) {
         (Some(broken), _) => Some(broken.to_string()),

@@ -30,6 +30,8 @@ pub trait Courier: Send + Sync {
 /// Everything one attempt needs, signed already.
 #[derive(Clone, Debug)]
 pub struct Parcel {
+    /// Whose: its names wait for a resolver among themselves.
+    pub client: String,
     /// Where to.
     pub url: Url,
     /// What the client may call beyond public https.

@@ -19,6 +19,7 @@ pub(crate) fn allow(entries: &[&str]) -> Vec<CallbackAllow> {
 pub(crate) fn parcel(url: &str, allowed: &[&str]) -> Parcel {
     let secrets = [SigningSecret::new(vec![1; 32])];
     Parcel {
+        client: "ats".into(),
         url: url.parse().unwrap(),
         allow: allow(allowed),
         tls: Tls::default(),

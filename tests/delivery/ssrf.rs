@@ -30,7 +30,7 @@ impl Liar {
 
 #[async_trait]
 impl Lookup for Liar {
-    async fn addresses(&self, _host: &str) -> std::io::Result<Vec<IpAddr>> {
+    async fn addresses(&self, _client: &str, _host: &str) -> std::io::Result<Vec<IpAddr>> {
         let mut this = self.0.lock().unwrap();
         this.1 += 1;
         Ok(if this.0.len() > 1 { this.0.pop_front().unwrap() } else { this.0[0].clone() })
@@ -76,6 +76,8 @@ async fn a_name_for_a_forbidden_address_is_refused_without_a_connection() {
         let courier = HttpCourier::new(Vec::new()).with_lookup(Liar::new(&[answer]));
         let reply = courier.send(parcel(&format!("https://evil.example:{port}/"), &[])).await;
         assert!(refused(&reply), "{answer:?}: {reply:?}");
+        let told = reply.broken.unwrap().detail;
+        assert!(!answer.iter().any(|address| told.contains(address)), "{answer:?}: {told}");
     }
     assert_untouched(&listener);
 }
@@ -175,7 +177,7 @@ struct Silent;
 
 #[async_trait]
 impl Lookup for Silent {
-    async fn addresses(&self, _host: &str) -> std::io::Result<Vec<IpAddr>> {
+    async fn addresses(&self, _client: &str, _host: &str) -> std::io::Result<Vec<IpAddr>> {
         std::future::pending().await
     }
 }

@@ -21,7 +21,11 @@ struct Home;
 
 #[async_trait::async_trait]
 impl Lookup for Home {
-    async fn addresses(&self, _host: &str) -> std::io::Result<Vec<std::net::IpAddr>> {
+    async fn addresses(
+        &self,
+        _client: &str,
+        _host: &str,
+    ) -> std::io::Result<Vec<std::net::IpAddr>> {
         Ok(vec!["127.0.0.1".parse().unwrap()])
     }
 }

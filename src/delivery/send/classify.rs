@@ -4,7 +4,10 @@ use std::error::Error;
 use std::io;
 
 use super::resolve::Unresolved;
-use super::{Broken, Class};
+use super::{Broken, Class, excerpt};
+
+/// Of what went wrong, in words: enough for two names of hosts.
+const DETAIL_CHARS_MAX: usize = 256;
 
 /// Names what broke. The detail is the innermost cause, which holds no URL.
 pub(super) fn classify(error: &reqwest::Error) -> Broken {
@@ -29,7 +32,16 @@ pub(super) fn classify(error: &reqwest::Error) -> Broken {
         // The client's own words would carry the URL.
         _ => "the HTTP client gave up".to_owned(),
     };
-    Broken { class, detail }
+    Broken { class, detail: bounded(&detail) }
+}
+
+/// A certificate or a reply may have put as much into the text as it liked, and anything.
+fn bounded(detail: &str) -> String {
+    let mut shown: String = detail.chars().take(DETAIL_CHARS_MAX).collect();
+    if shown.len() < detail.len() {
+        shown.push('…');
+    }
+    excerpt(shown.as_bytes()).unwrap_or_default()
 }
 
 fn chain<'a>(error: &'a (dyn Error + 'static)) -> Vec<&'a (dyn Error + 'static)> {
@@ -53,7 +65,7 @@ fn inner<'a>(error: &'a (dyn Error + 'static)) -> Option<&'a (dyn Error + 'stati
 fn class_of(cause: &(dyn Error + 'static)) -> Option<Class> {
     if let Some(unresolved) = cause.downcast_ref::<Unresolved>() {
         return Some(match unresolved {
-            Unresolved::Refused(_) => Class::RefusedAddress,
+            Unresolved::Refused(_) | Unresolved::Forbidden => Class::RefusedAddress,
             Unresolved::Lookup(_) => Class::Dns,
         });
     }
@@ -78,5 +90,19 @@ fn class_of(cause: &(dyn Error + 'static)) -> Option<Class> {
         | io::ErrorKind::HostUnreachable
         | io::ErrorKind::NetworkUnreachable => Some(Class::Connect),
         _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_certificate_says_is_cut_and_drives_no_terminal() {
+        let names = "DnsName(\"\u{1b}[31mevil\"), ".repeat(500);
+        let shown = bounded(&format!("certificate only valid for {names}"));
+        assert!(shown.starts_with("certificate only valid for DnsName"), "{shown}");
+        assert!(shown.len() <= 1024 && shown.chars().all(|c| !c.is_control()), "{shown}");
+        assert_eq!(bounded("connection refused"), "connection refused");
     }
 }

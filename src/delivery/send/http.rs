@@ -10,12 +10,13 @@ use url::{Host, Url};
 
 use super::classify::classify;
 use super::pool::Pools;
-use super::resolve::{Lookup, SystemLookup, with_target};
+use super::resolve::{Lookup, with_target};
 use super::timing::{TimedLayer, with_connect_time};
 use super::{Broken, Class, Courier, Parcel, Reply, excerpt};
 use crate::clock::{Clock, SystemClock};
 use crate::delivery::guard::judge_url;
 use crate::delivery::sign;
+use crate::resolver::Resolver;
 
 /// How much of a reply's body is read (the contract's 64 KiB); the rest is not waited for.
 const REPLY_BYTES_MAX: usize = 64 * 1024;
@@ -33,7 +34,7 @@ impl HttpCourier {
         // somebody has done so already, that stands.
         let _ = rustls::crypto::ring::default_provider().install_default();
         let clock = Arc::new(SystemClock::new());
-        let (lookup, timed) = (Arc::new(SystemLookup::default()), TimedLayer(Arc::clone(&clock)));
+        let (lookup, timed) = (Arc::new(Resolver::for_callbacks()), TimedLayer(Arc::clone(&clock)));
         let window = u32::try_from(REPLY_BYTES_MAX).unwrap_or(u32::MAX);
         Self { pools: Pools::new(lookup, own_listeners, timed, window), clock }
     }
@@ -70,8 +71,9 @@ impl HttpCourier {
             .map_err(|_| internal("the webhook headers are not printable".to_owned()))?;
         let request = pool.client.post(url.clone()).headers(headers).body(parcel.body).send();
         let began = self.clock.steady();
-        let mut response =
-            with_target(url, request).await.map_err(|error| classify(&error.without_url()))?;
+        let mut response = with_target(parcel.client, url, request)
+            .await
+            .map_err(|error| classify(&error.without_url()))?;
         reply.first_byte = Some(self.clock.steady().since(began));
         reply.status = Some(response.status().as_u16());
         let retry_after = response.headers().get(RETRY_AFTER);

@@ -11,11 +11,11 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use reqwest::dns::{Addrs, Name, Resolve, Resolving};
-use tokio::sync::Semaphore;
 use url::Url;
 
 use crate::config::CallbackAllow;
 use crate::delivery::guard::{Refusal, judge_addresses};
+use crate::resolver::Resolver;
 
 /// How long a name may take. Within an attempt's deadline, so that the error names the culprit.
 const LOOKUP_TIMEOUT: Duration = Duration::from_secs(5);
@@ -23,57 +23,40 @@ const LOOKUP_TIMEOUT: Duration = Duration::from_secs(5);
 /// Resolves names. A seam, so that tests can lie as an attacker's name server would.
 #[async_trait]
 pub trait Lookup: Send + Sync {
-    /// Every address of `host`.
-    async fn addresses(&self, host: &str) -> io::Result<Vec<IpAddr>>;
+    /// Every address of `host`, asked for on behalf of this client.
+    async fn addresses(&self, client: &str, host: &str) -> io::Result<Vec<IpAddr>>;
 }
-
-/// Names asked for at once. Each takes one of the runtime's 512 blocking threads until the
-/// operating system gives up, which may be long after we have; half of them stay free.
-const LOOKUPS_MAX: usize = 256;
 
 /// The operating system's resolver.
-#[derive(Clone, Debug)]
-pub struct SystemLookup {
-    slots: Arc<Semaphore>,
-}
-
-impl Default for SystemLookup {
-    fn default() -> Self {
-        Self { slots: Arc::new(Semaphore::new(LOOKUPS_MAX)) }
-    }
-}
-
 #[async_trait]
-impl Lookup for SystemLookup {
-    async fn addresses(&self, host: &str) -> io::Result<Vec<IpAddr>> {
-        let slot = Arc::clone(&self.slots).acquire_owned().await.map_err(io::Error::other)?;
-        let host = host.to_owned();
-        // A task of its own: whoever stops waiting does not free the thread, nor then the slot.
-        let lookup = tokio::spawn(async move {
-            let found = tokio::net::lookup_host((host, 0)).await;
-            drop(slot);
-            found.map(|found| found.map(|address| address.ip()).collect())
-        });
-        lookup.await.map_err(io::Error::other)?
+impl Lookup for Resolver {
+    async fn addresses(&self, client: &str, host: &str) -> io::Result<Vec<IpAddr>> {
+        Self::addresses(self, client, host).await
     }
 }
 
 tokio::task_local! {
-    /// The URL of the attempt that this task is making. The client's resolver seam passes only the
+    /// The client and URL of the attempt that this task is making. The client's resolver seam passes only the
     /// host's name, but scheme and port matter to the guard. Without it nothing is resolved.
-    static TARGET: Url;
+    static TARGET: (String, Url);
 }
 
 /// Runs `attempt` with `url` as the target that the resolver judges by.
-pub(super) async fn with_target<F: Future>(url: Url, attempt: F) -> F::Output {
-    TARGET.scope(url, attempt).await
+pub(super) async fn with_target<F: Future>(client: String, url: Url, attempt: F) -> F::Output {
+    TARGET.scope((client, url), attempt).await
 }
 
 /// Why a name gave no addresses to dial. Found again at the bottom of the client's error.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum Unresolved {
+    /// What the name resolved to is the operator's to know: a client could map the inside with it.
+    #[error(
+        "the host resolves to an address that callbacks may not reach: point it at a public one, \
+         or have a range that holds it added to the client's callback_allow"
+    )]
+    Forbidden,
     #[error(transparent)]
-    Refused(#[from] Refusal),
+    Refused(Refusal),
     #[error("{0}")]
     Lookup(String),
 }
@@ -88,11 +71,13 @@ pub(super) struct Guarded {
 
 impl Resolve for Guarded {
     fn resolve(&self, name: Name) -> Resolving {
-        let target = TARGET.try_with(Url::clone).ok();
+        let target = TARGET.try_with(Clone::clone).ok();
         let guarded = self.clone();
         Box::pin(async move {
             let vetted = match target {
-                Some(url) if url.host_str() == Some(name.as_str()) => guarded.vetted(&url).await?,
+                Some((client, url)) if url.host_str() == Some(name.as_str()) => {
+                    guarded.vetted(&client, &url).await?
+                }
                 _ => return Err("a name was asked for outside of an attempt to it".into()),
             };
             let addresses: Addrs =
@@ -103,18 +88,28 @@ impl Resolve for Guarded {
 }
 
 impl Guarded {
-    async fn vetted(&self, url: &Url) -> Result<Vec<IpAddr>, Unresolved> {
+    async fn vetted(&self, client: &str, url: &Url) -> Result<Vec<IpAddr>, Unresolved> {
         let host = url.host_str().unwrap_or_default();
-        let lookup = tokio::time::timeout(LOOKUP_TIMEOUT, self.lookup.addresses(host));
+        let lookup = tokio::time::timeout(LOOKUP_TIMEOUT, self.lookup.addresses(client, host));
         let addresses = match lookup.await {
             Ok(Ok(addresses)) => addresses,
-            Ok(Err(error)) => return Err(Unresolved::Lookup(error.to_string())),
+            Ok(Err(error)) => {
+                tracing::debug!(client, host, %error, "a callback's name cannot be resolved");
+                let told = "the name cannot be resolved: check its DNS records";
+                return Err(Unresolved::Lookup(told.to_owned()));
+            }
             Err(_) => {
                 let seconds = LOOKUP_TIMEOUT.as_secs();
                 return Err(Unresolved::Lookup(format!("no answer within {seconds} s")));
             }
         };
-        Ok(self.judge(url, &addresses)?)
+        self.judge(url, &addresses).map_err(|refusal| match refusal {
+            Refusal::Address { .. } | Refusal::OwnListener(_) => {
+                tracing::info!(client, host, %refusal, "a callback's name leads where none may go");
+                Unresolved::Forbidden
+            }
+            refusal => Unresolved::Refused(refusal),
+        })
     }
 
     /// Judges addresses that are about to be dialled: those of a name, or the literal in the URL,

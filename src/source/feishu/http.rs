@@ -12,6 +12,7 @@ use url::{Host, Url};
 
 use super::reply::Reply;
 use crate::config::secret::Secret;
+use crate::resolver::Resolver;
 use crate::source::{AccountProblem, PollError, TransientClass};
 
 /// A poll's reply has about 500 bytes; an edge's error page a few KiB.
@@ -118,6 +119,7 @@ impl Http {
 fn builder(deadlines: Deadlines) -> ClientBuilder {
     Client::builder()
         .user_agent(concat!("outcomed/", env!("CARGO_PKG_VERSION")))
+        .dns_resolver(Resolver::for_upstreams())
         // Each request counts against the quota: none may be sent that the lane does not know of.
         .retry(reqwest::retry::never())
         // The token must not follow a redirect to another host.
