@@ -3,13 +3,13 @@
 //! A step makes a few registrations due, and the next one waits until they have gone out: so a
 //! receiver that has just come back gets what is new and what is old in turn, and never a flood.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
 use tokio_util::sync::CancellationToken;
 
-use crate::clock::Clock;
+use crate::clock::{Clock, Steady};
 use crate::store::{Outbox, Result};
 
 /// Registrations looked at in one step: a commit of a few milliseconds.
@@ -31,10 +31,10 @@ const STORE_WAIT: Duration = Duration::from_secs(5);
 /// step goes on where the last commit ended.
 pub async fn run(outbox: Arc<dyn Outbox>, clock: Arc<dyn Clock>, shutdown: CancellationToken) {
     let working = async {
+        let mut turns = Turns::default();
         loop {
-            let wait = match step(&*outbox, &*clock).await {
-                Ok(true) => STEP_PAUSE,
-                Ok(false) => LOOK_EVERY,
+            let wait = match turns.step(&*outbox, &*clock).await {
+                Ok(wait) => wait,
                 Err(error) => {
                     tracing::warn!(%error, "a bulk redelivery cannot go on now, trying again");
                     STORE_WAIT
@@ -49,24 +49,51 @@ pub async fn run(outbox: Arc<dyn Outbox>, clock: Arc<dyn Clock>, shutdown: Cance
     }
 }
 
-/// One step, and the wait for what it made due. `false`: nothing is running.
-async fn step(outbox: &dyn Outbox, clock: &dyn Clock) -> Result<bool> {
-    let Some(step) = outbox.step_redelivery(STEP, clock.wall()).await? else { return Ok(false) };
-    if step.finished {
-        tracing::info!(redelivery = step.id, "a bulk redelivery is worked off");
+/// Whoever asked for redeliveries takes turns with the others who did, and waits for his own
+/// receivers only.
+#[derive(Default)]
+struct Turns {
+    /// Who has had a step in this round.
+    had: BTreeSet<String>,
+    /// Whose last step is still going out, to where, and until when that is waited for.
+    waiting: BTreeMap<String, (BTreeSet<String>, Steady)>,
+}
+
+impl Turns {
+    /// At most one step; returns how long to wait for the next.
+    async fn step(&mut self, outbox: &dyn Outbox, clock: &dyn Clock) -> Result<Duration> {
+        self.forget_those_who_are_through(outbox, clock).await?;
+        let passed_by: Vec<String> = self.had.iter().chain(self.waiting.keys()).cloned().collect();
+        let Some(step) = outbox.step_redelivery(&passed_by, STEP, clock.wall()).await? else {
+            let idle = self.had.is_empty() && self.waiting.is_empty();
+            self.had.clear();
+            return Ok(if idle { LOOK_EVERY } else { STEP_PAUSE });
+        };
+        if step.finished {
+            tracing::info!(redelivery = step.id, "a bulk redelivery is worked off");
+        }
+        let until = clock.steady().after(STEP_WAIT_MAX);
+        self.waiting.insert(step.owner.clone(), (step.origins.into_iter().collect(), until));
+        self.had.insert(step.owner);
+        Ok(STEP_PAUSE)
     }
-    let mut waiting: BTreeSet<String> = step.origins.into_iter().collect();
-    let until = clock.steady().after(STEP_WAIT_MAX);
-    while let Some(origin) = waiting.first() {
+
+    async fn forget_those_who_are_through(
+        &mut self,
+        outbox: &dyn Outbox,
+        clock: &dyn Clock,
+    ) -> Result<()> {
         let limit = u32::try_from(WAITING_MAX + 1).unwrap_or(u32::MAX);
-        if outbox.due(origin, clock.wall(), limit).await?.len() <= WAITING_MAX {
-            waiting.pop_first();
-            continue;
+        for (origins, until) in self.waiting.values_mut() {
+            while let Some(origin) = origins.first().filter(|_| clock.steady() < *until) {
+                if outbox.due(origin, clock.wall(), limit).await?.len() > WAITING_MAX {
+                    break;
+                }
+                origins.pop_first();
+            }
         }
-        if clock.steady() >= until {
-            break;
-        }
-        tokio::time::sleep(STEP_PAUSE).await;
+        let now = clock.steady();
+        self.waiting.retain(|_, (origins, until)| !origins.is_empty() && now < *until);
+        Ok(())
     }
-    Ok(true)
 }

@@ -41,11 +41,17 @@ pub trait Outbox: Send + Sync {
     /// A callback URL that was gone has accepted something (a ping): outcomes are told there again.
     async fn callback_accepts(&self, client: &str, callback_url: &str) -> Result<()>;
 
-    /// One step of the running bulk redelivery that has waited longest for one: looks at its next
+    /// One step of the running bulk redelivery that has waited longest for one, those of the owners
+    /// that are passed by left out: looks at its next
     /// `limit` registrations at most, in the order of their ids, makes those that fit due as
     /// [`super::Registry::redeliver`] does, and remembers its place, in one commit. So each is made due
     /// once, whatever crashes. `None`: none is running.
-    async fn step_redelivery(&self, limit: u32, now: Timestamp) -> Result<Option<RedeliveryStep>>;
+    async fn step_redelivery(
+        &self,
+        passed_by: &[String],
+        limit: u32,
+        now: Timestamp,
+    ) -> Result<Option<RedeliveryStep>>;
 }
 
 /// A due delivery: everything one attempt needs.

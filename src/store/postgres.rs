@@ -348,9 +348,16 @@ impl Outbox for Postgres {
         on_session!(self.sessions, |db| gone::unmark(&db, client, callback_url))
     }
 
-    async fn step_redelivery(&self, limit: u32, now: Timestamp) -> Result<Option<RedeliveryStep>> {
+    async fn step_redelivery(
+        &self,
+        passed_by: &[String],
+        limit: u32,
+        now: Timestamp,
+    ) -> Result<Option<RedeliveryStep>> {
         let mut hints = Vec::new();
-        let step = on_session!(self.sessions, |db| redelivery::step(&db, limit, now, &mut hints))?;
+        let step = on_session!(self.sessions, |db| redelivery::step(
+            &db, passed_by, limit, now, &mut hints
+        ))?;
         self.hints.tell(hints);
         Ok(step)
     }

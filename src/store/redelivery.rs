@@ -97,6 +97,8 @@ impl RedeliveryState {
 pub struct RedeliveryStep {
     /// Which redelivery.
     pub id: String,
+    /// Whose it is.
+    pub owner: String,
     /// The origins of the registrations that it made due again, each once, in order.
     pub origins: Vec<String>,
     /// Whether it is worked off.

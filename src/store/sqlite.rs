@@ -358,7 +358,15 @@ impl Outbox for Sqlite {
         self.writer.write(move |db, _| gone::unmark(db, &client, &url)).await
     }
 
-    async fn step_redelivery(&self, limit: u32, now: Timestamp) -> Result<Option<RedeliveryStep>> {
-        self.writer.write(move |db, hints| redelivery::step(db, limit, now, hints)).await
+    async fn step_redelivery(
+        &self,
+        passed_by: &[String],
+        limit: u32,
+        now: Timestamp,
+    ) -> Result<Option<RedeliveryStep>> {
+        let passed_by = passed_by.to_vec();
+        self.writer
+            .write(move |db, hints| redelivery::step(db, &passed_by, limit, now, hints))
+            .await
     }
 }

@@ -335,7 +335,12 @@ impl Outbox for MemoryStore {
         unreachable!("the API delivers nothing")
     }
 
-    async fn step_redelivery(&self, _: u32, _: Timestamp) -> Result<Option<RedeliveryStep>> {
+    async fn step_redelivery(
+        &self,
+        _: &[String],
+        _: u32,
+        _: Timestamp,
+    ) -> Result<Option<RedeliveryStep>> {
         unreachable!("the API delivers nothing")
     }
 

@@ -167,7 +167,12 @@ impl Outbox for MemoryOutbox {
         Ok(())
     }
 
-    async fn step_redelivery(&self, _: u32, _: Timestamp) -> Result<Option<RedeliveryStep>> {
+    async fn step_redelivery(
+        &self,
+        _: &[String],
+        _: u32,
+        _: Timestamp,
+    ) -> Result<Option<RedeliveryStep>> {
         Ok(None)
     }
 

@@ -24,19 +24,23 @@ fn open(directory: &tempfile::TempDir) -> Arc<Sqlite> {
 
 /// So many registrations of one task, all undeliverable.
 async fn fill(store: &Sqlite) {
+    fill_for(store, "ats", ORIGIN).await;
+}
+
+async fn fill_for(store: &Sqlite, client: &str, origin: &str) {
     let lane = LaneName { account: "default".into(), kind: Kind::default() };
     let task = TaskRef {
         kind: lane.kind,
         account: lane.account.clone(),
         website_id: "1".into(),
-        delivery_task_id: "2".into(),
+        delivery_task_id: client.into(),
     };
     let new = |number| NewRegistration {
-        id: format!("reg_{number:03}"),
-        client: "ats".into(),
+        id: format!("reg_{client}_{number:03}"),
+        client: client.into(),
         task: task.clone(),
         callback_url: format!("https://a.example/{number}"),
-        callback_origin: ORIGIN.into(),
+        callback_origin: origin.into(),
         callback_host: "a.example".into(),
         metadata: "{}".into(),
         created_at: Timestamp(1),
@@ -44,15 +48,19 @@ async fn fill(store: &Sqlite) {
     };
     store.register((0..COUNT).map(new).collect()).await.unwrap();
     let lease = store.take(&lane, Timestamp(1)).await.unwrap().lease;
-    let task = store.changes(&lease, 0, 1).await.unwrap()[0].task;
+    let task = store.changes(&lease, 0, 9).await.unwrap().pop().unwrap().task;
     let ending = Ending { task, at: Timestamp(2), progress: Progress::default(), log_id: None };
     store.settle(&lease, ending, Outcome::succeeded(Ids::default())).await.unwrap();
-    finish(store, Next::Undeliverable).await;
+    finish_at(store, origin, Next::Undeliverable).await;
 }
 
 /// Ends everything that is due; returns how many that were.
 async fn finish(store: &Sqlite, next: Next) -> usize {
-    let due = store.due(ORIGIN, SystemClock::new().wall(), 1_000).await.unwrap();
+    finish_at(store, ORIGIN, next).await
+}
+
+async fn finish_at(store: &Sqlite, origin: &str, next: Next) -> usize {
+    let due = store.due(origin, SystemClock::new().wall(), 1_000).await.unwrap();
     for delivery in &due {
         let attempt = Attempt {
             number: delivery.attempts + 1,
@@ -80,6 +88,19 @@ async fn begin(store: &Sqlite) {
     };
     let new = NewRedelivery { id: "rdl_1".into(), owner: "ops".into(), filter, created_at: now };
     assert_eq!(store.begin_redelivery(new).await.unwrap().matched, COUNT as u64);
+}
+
+async fn begin_for(store: &Sqlite, id: &str, client: &str) {
+    let filter = RedeliveryFilter {
+        client: Some(client.into()),
+        state: State::Undeliverable,
+        since: Timestamp(0),
+        until: SystemClock::new().wall(),
+        callback_host: None,
+    };
+    let (owner, created_at) = (client.into(), filter.until);
+    let new = NewRedelivery { id: id.into(), owner, filter, created_at };
+    store.begin_redelivery(new).await.unwrap();
 }
 
 async fn until(store: &Sqlite, done: impl Fn(&Redelivery) -> bool) -> Redelivery {
@@ -126,6 +147,32 @@ async fn a_bulk_redelivery_waits_for_its_receivers_and_goes_on_after_a_restart()
     sent += finish(&store, Next::Delivered).await;
     let over = until(&store, |it| it.state == RedeliveryState::Finished).await;
     assert_eq!((over.done, sent), (COUNT as u64, COUNT), "each once");
+    stop.cancel();
+    working.await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn one_clients_bulk_redelivery_does_not_wait_for_anothers_receiver() {
+    const OTHER: &str = "https://b.example:443";
+    let directory = tempfile::tempdir().unwrap();
+    let store = open(&directory);
+    fill_for(&store, "sick", ORIGIN).await;
+    fill_for(&store, "well", OTHER).await;
+    for number in 0..3 {
+        begin_for(&store, &format!("rdl_sick_{number}"), "sick").await;
+    }
+    begin_for(&store, "rdl_well", "well").await;
+    let (stop, working) = work(&store);
+    // Nothing of the sick one's ever goes out.
+    let draining = async {
+        while store.redelivery("rdl_well").await.unwrap().unwrap().state == RedeliveryState::Running
+        {
+            finish_at(&store, OTHER, Next::Delivered).await;
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(10), draining).await.expect("it is worked off");
+    assert_eq!(store.redelivery("rdl_sick_0").await.unwrap().unwrap().done, 50);
     stop.cancel();
     working.await.unwrap();
 }

@@ -98,8 +98,8 @@ async fn a_bulk_redelivery_goes_on_at_its_place() {
     let (old, new) = (here.sqlite().unwrap(), moved.postgres().await);
     let mut steps = 0;
     loop {
-        let before = old.step_redelivery(2, Timestamp(8_000 + steps)).await.unwrap();
-        let after = new.step_redelivery(2, Timestamp(8_000 + steps)).await.unwrap();
+        let before = old.step_redelivery(&[], 2, Timestamp(8_000 + steps)).await.unwrap();
+        let after = new.step_redelivery(&[], 2, Timestamp(8_000 + steps)).await.unwrap();
         assert_eq!(format!("{before:?}"), format!("{after:?}"));
         steps += 1;
         if after.is_none() {

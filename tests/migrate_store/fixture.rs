@@ -223,7 +223,7 @@ async fn fill(store: &Sqlite, tasks: usize) {
         store.begin_redelivery(new).await.unwrap();
     }
     store.cancel_redelivery("redel_3", Timestamp(7_001)).await.unwrap();
-    store.step_redelivery(2, Timestamp(7_002)).await.unwrap();
+    store.step_redelivery(&[], 2, Timestamp(7_002)).await.unwrap();
     for (subject, next) in [("account default", Some(9_000)), ("origin https://a:443", None)] {
         let notice = Notice {
             client: "ats".into(),

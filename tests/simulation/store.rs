@@ -155,8 +155,13 @@ impl Outbox for Mortal {
     async fn postpone(&self, delivery: &Delivery, until: Timestamp, error: &str) -> Result<()> {
         mortally!(self.postpone(delivery, until, error))
     }
-    async fn step_redelivery(&self, limit: u32, now: Timestamp) -> Result<Option<RedeliveryStep>> {
-        mortally!(self.step_redelivery(limit, now))
+    async fn step_redelivery(
+        &self,
+        passed_by: &[String],
+        limit: u32,
+        now: Timestamp,
+    ) -> Result<Option<RedeliveryStep>> {
+        mortally!(self.step_redelivery(passed_by, limit, now))
     }
     async fn end_gone(&self, client: &str, url: &str, now: Timestamp, limit: u32) -> Result<u32> {
         mortally!(self.end_gone(client, url, now, limit))

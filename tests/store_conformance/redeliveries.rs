@@ -58,7 +58,7 @@ pub async fn a_bulk_redelivery_is_worked_off_in_steps_and_each_is_made_due_once(
     assert_eq!((begun.state, begun.finished_at), (RedeliveryState::Running, None));
     assert_eq!((begun.owner.as_str(), &begun.filter), ("ops", &bulk("1", None).filter));
 
-    let step = db.store.step_redelivery(2, Timestamp(61_000)).await.unwrap().unwrap();
+    let step = db.store.step_redelivery(&[], 2, Timestamp(61_000)).await.unwrap().unwrap();
     assert_eq!((step.id.as_str(), step.finished), ("rdl_1", false));
     assert_eq!(step.origins, ["https://ats.example:443"]);
     // The first one fails again at once: it is not looked at a second time.
@@ -67,11 +67,11 @@ pub async fn a_bulk_redelivery_is_worked_off_in_steps_and_each_is_made_due_once(
     assert_eq!(ids, ["reg_1", "reg_2"]);
     assert_eq!((due[0].attempts, due[0].round), (1, 0));
 
-    let step = db.store.step_redelivery(2, Timestamp(62_000)).await.unwrap().unwrap();
+    let step = db.store.step_redelivery(&[], 2, Timestamp(62_000)).await.unwrap().unwrap();
     assert_eq!(step.origins, ["https://ats.example:443", "https://crm.example:443"]);
-    let last = db.store.step_redelivery(2, Timestamp(63_000)).await.unwrap().unwrap();
+    let last = db.store.step_redelivery(&[], 2, Timestamp(63_000)).await.unwrap().unwrap();
     assert!(last.finished && last.origins.is_empty());
-    assert!(db.store.step_redelivery(2, Timestamp(64_000)).await.unwrap().is_none());
+    assert!(db.store.step_redelivery(&[], 2, Timestamp(64_000)).await.unwrap().is_none());
     let over = db.store.redelivery("rdl_1").await.unwrap().unwrap();
     assert_eq!((over.matched, over.done, over.state), (4, 4, RedeliveryState::Finished));
     assert_eq!(over.finished_at, Some(Timestamp(63_000)));
@@ -88,7 +88,7 @@ pub async fn a_bulk_redelivery_touches_only_what_fits_its_filter(db: Fixture) {
     narrow.filter.since = Timestamp(5_000);
     narrow.filter.until = Timestamp(6_000);
     assert_eq!(db.store.begin_redelivery(narrow).await.unwrap().matched, 1);
-    let step = db.store.step_redelivery(10, Timestamp(61_000)).await.unwrap().unwrap();
+    let step = db.store.step_redelivery(&[], 10, Timestamp(61_000)).await.unwrap().unwrap();
     assert!(step.finished);
     for (id, state) in [
         ("1", State::Undeliverable),
@@ -107,7 +107,7 @@ pub async fn a_bulk_redelivery_touches_only_what_fits_its_filter(db: Fixture) {
     assert_eq!(db.store.begin_redelivery(delivered).await.unwrap().matched, 1);
     // Two run: they take turns.
     for id in ["rdl_2", "rdl_3"] {
-        let step = db.store.step_redelivery(1, Timestamp(62_000)).await.unwrap().unwrap();
+        let step = db.store.step_redelivery(&[], 1, Timestamp(62_000)).await.unwrap().unwrap();
         assert_eq!((step.id.as_str(), step.finished), (id, false));
     }
     assert_eq!(db.find("5").await.state, State::Delivering);
@@ -118,11 +118,11 @@ pub async fn a_cancelled_bulk_redelivery_goes_no_further(db: Fixture) {
         undeliverable(&db, id, "ats", 5_000).await;
     }
     db.store.begin_redelivery(bulk("1", None)).await.unwrap();
-    db.store.step_redelivery(1, Timestamp(61_000)).await.unwrap();
+    db.store.step_redelivery(&[], 1, Timestamp(61_000)).await.unwrap();
     let cancelled = db.store.cancel_redelivery("rdl_1", Timestamp(62_000)).await.unwrap().unwrap();
     assert_eq!((cancelled.state, cancelled.done), (RedeliveryState::Cancelled, 1));
     assert_eq!(cancelled.finished_at, Some(Timestamp(62_000)));
-    assert!(db.store.step_redelivery(1, Timestamp(63_000)).await.unwrap().is_none());
+    assert!(db.store.step_redelivery(&[], 1, Timestamp(63_000)).await.unwrap().is_none());
     assert_eq!(db.find("1").await.state, State::Delivering, "what is due stays due");
     assert_eq!(db.find("2").await.state, State::Undeliverable);
     let again = db.store.cancel_redelivery("rdl_1", Timestamp(64_000)).await.unwrap().unwrap();
@@ -152,7 +152,7 @@ pub async fn what_is_old_is_forgotten_in_small_steps_and_nothing_else(db: Fixtur
 
     db.store.begin_redelivery(bulk("1", None)).await.unwrap();
     assert_eq!(forget(Old::Redeliveries, 99_000, 9).await, 0, "it runs");
-    db.store.step_redelivery(1, Timestamp(61_000)).await.unwrap();
+    db.store.step_redelivery(&[], 1, Timestamp(61_000)).await.unwrap();
     assert_eq!(forget(Old::Redeliveries, 61_000, 9).await, 0);
     assert_eq!(forget(Old::Redeliveries, 61_001, 9).await, 1);
     assert!(db.store.redelivery("rdl_1").await.unwrap().is_none());

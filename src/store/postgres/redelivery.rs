@@ -89,22 +89,23 @@ const STEPPED: &str = "
 /// several daemons each steps another redelivery, or none: one that is being stepped is passed by.
 pub(super) async fn step(
     db: &Session,
+    passed_by: &[String],
     limit: u32,
     now: Timestamp,
     hints: &mut Vec<Hint>,
 ) -> Tried<Option<RedeliveryStep>> {
     hints.clear();
     let turn = format!(
-        "SELECT {COLUMNS}, after FROM redelivery WHERE state = 'running'
+        "SELECT {COLUMNS}, after FROM redelivery WHERE state = 'running' AND owner <> ALL($1)
          ORDER BY stepped_at, id LIMIT 1 FOR NO KEY UPDATE SKIP LOCKED"
     );
     let [turn, stepped] = db.prepare([&turn, STEPPED]).await?;
-    let ((), running) = flight!(db.say("BEGIN"), db.send(&turn, &[]))?;
+    let ((), running) = flight!(db.say("BEGIN"), db.send(&turn, &[&passed_by]))?;
     let Some(row) = running.first() else {
         db.say("COMMIT").await?;
         return Ok(None);
     };
-    let Redelivery { id, filter, .. } = redelivery(row)?;
+    let Redelivery { id, owner, filter, .. } = redelivery(row)?;
     let page = candidates(db, &filter, get(row, WIDTH)?, limit).await?;
     let finished = page.len() < usize::try_from(limit).unwrap_or(usize::MAX);
     let last = page.last().map(|candidate| candidate.id.clone());
@@ -116,7 +117,7 @@ pub(super) async fn step(
     origins.sort_unstable();
     origins.dedup();
     hints.extend(origins.iter().map(|origin| Hint::Due { origin: origin.clone() }));
-    Ok(Some(RedeliveryStep { id, origins, finished }))
+    Ok(Some(RedeliveryStep { id, owner, origins, finished }))
 }
 
 /// A registration as a step looks at it.

@@ -100,13 +100,18 @@ struct Candidate {
 /// Looks at `limit` registrations at most, whether they fit or not, so that no step is long.
 pub(super) fn step(
     db: &Connection,
+    passed_by: &[String],
     limit: u32,
     now: Timestamp,
     hints: &mut Hints,
 ) -> Result<Option<RedeliveryStep>> {
-    let sql = format!("{REDELIVERY} WHERE state = 'running' ORDER BY stepped_at, id LIMIT 1");
-    let running = db.prepare_cached(&sql)?.query_row([], redelivery).optional()?;
-    let Some(Redelivery { id, filter, .. }) = running else { return Ok(None) };
+    let sql = format!(
+        "{REDELIVERY} WHERE state = 'running' AND owner NOT IN (SELECT value FROM json_each(?1))
+         ORDER BY stepped_at, id LIMIT 1"
+    );
+    let passed_by = serde_json::json!(passed_by).to_string();
+    let running = db.prepare_cached(&sql)?.query_row([passed_by], redelivery).optional()?;
+    let Some(Redelivery { id, owner, filter, .. }) = running else { return Ok(None) };
     let page = candidates(db, &id, &filter, limit)?;
     let finished = page.len() < usize::try_from(limit).unwrap_or(usize::MAX);
     let last = page.last().map(|candidate| candidate.id.clone());
@@ -125,7 +130,7 @@ pub(super) fn step(
          WHERE id = ?1",
     )?
     .execute(params![id, done, last, now.0, finished])?;
-    Ok(Some(RedeliveryStep { id, origins, finished }))
+    Ok(Some(RedeliveryStep { id, owner, origins, finished }))
 }
 
 fn candidates(
