@@ -34,5 +34,5 @@ pub mod wait;
 
 pub use events::{EventRefusal, EventReply, EventSink};
 pub use ping::{PingError, Pinger};
-pub use server::{Drained, Listener, serve};
+pub use server::{Door, Drained, Listener, serve};
 pub use shared::{ApiState, JudgeCallback, Limits};

@@ -17,7 +17,7 @@ use self::accounts::Accounts;
 use self::adapters::{Callbacks, FeishuEvents};
 use crate::api::{self, ApiState, Listener};
 use crate::clock::{Clock, SystemClock};
-use crate::config::Config;
+use crate::config::{self, Config};
 use crate::delivery::alert::{self, Alerts};
 use crate::delivery::health::{Health, Question, desk};
 use crate::delivery::send::http::HttpCourier;
@@ -153,6 +153,7 @@ impl App {
             metrics: Arc::clone(&self.metrics),
             lines: Arc::clone(&self.lines),
             notifier: self.notifier.clone(),
+            doors: self.listeners.iter().filter_map(Listener::door).collect(),
             shutdown: shutdown.clone(),
         };
         let crew = self.crew().run(shutdown.clone());
@@ -285,8 +286,10 @@ impl Reloader {
         self.config.borrow().clone()
     }
 
-    /// From now on these settings hold, as far as they can without a restart.
+    /// From now on these settings hold, as far as they can without a restart; in the rest the
+    /// daemon goes on as it was started.
     pub fn apply(&self, config: Config) {
+        let config = config::reloaded(&self.current(), config);
         self.accounts.apply(&config);
         self.config.send_replace(Arc::new(config));
     }

@@ -32,7 +32,7 @@ pub use errors::{ConfigError, ConfigErrors, Place};
 pub use excerpt::Excerpt;
 pub use layers::Overrides;
 pub use model::*;
-pub use reload::restart_needed;
+pub use reload::{reloaded, restart_needed};
 pub use secrets::SecretUse;
 pub use signing_key::SigningKey;
 pub use tls::{CaFile, TlsIdentity};
@@ -40,6 +40,7 @@ pub use tls::{CaFile, TlsIdentity};
 use layers::Layers;
 use reader::Reader;
 use reference::World;
+use secret::Secret;
 use secrets::Secrets;
 use toml_file::TomlFile;
 
@@ -93,6 +94,8 @@ pub struct Loaded {
     pub file: Option<PathBuf>,
     /// Where each secret came from.
     pub secrets: Vec<SecretUse>,
+    /// What systemd passed for each `credential:NAME`, by name.
+    pub credentials: BTreeMap<String, Secret>,
 }
 
 /// Reads, merges and checks all settings, and follows their references to secrets.
@@ -104,10 +107,12 @@ pub fn load(sources: Sources) -> Result<Loaded, ConfigErrors> {
     let reader = Reader::new(&layers);
     let config = read_config(&reader, &secrets);
     let (errors, mut warnings) = reader.finish();
-    let secrets = secrets.into_uses();
+    let (secrets, credentials) = secrets.into_uses();
     warnings.extend(file.as_deref().and_then(|file| warn_of_open_file(file, &secrets)));
     match config {
-        Some(config) if errors.is_empty() => Ok(Loaded { config, warnings, file, secrets }),
+        Some(config) if errors.is_empty() => {
+            Ok(Loaded { config, warnings, file, secrets, credentials })
+        }
         _ => Err(ConfigErrors::new(errors)),
     }
 }

@@ -8,7 +8,6 @@ mod bad_inputs;
 #[path = "main_job/clients.rs"]
 mod clients;
 #[path = "main_job/daemon.rs"]
-#[expect(dead_code, reason = "other test binaries use more of it")]
 mod daemon;
 #[path = "main_job/dead_letters.rs"]
 mod dead_letters;
@@ -40,10 +39,10 @@ mod outcomes;
 mod quotas;
 #[path = "main_job/receiver.rs"]
 mod receiver;
+#[path = "main_job/reloading.rs"]
+mod reloading;
 #[path = "main_job/restarts.rs"]
 mod restarts;
-#[path = "main_job/sick_tasks.rs"]
-mod sick_tasks;
 #[path = "main_job/slow_peers.rs"]
 mod slow_peers;
 #[path = "main_job/stopping.rs"]

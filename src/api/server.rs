@@ -20,8 +20,8 @@ use tokio_util::task::TaskTracker;
 
 use super::openapi;
 use super::shared::{ApiState, Limits, Shared};
-pub use listen::Listener;
 use listen::Stream;
+pub use listen::{Door, Listener};
 use seats::Seats;
 
 /// Out of file descriptors or memory: accepting again at once would spin.

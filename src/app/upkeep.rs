@@ -4,9 +4,11 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures_util::future::join_all;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
+use crate::api::Door;
 use crate::clock::Clock;
 use crate::config::Config;
 use crate::delivery::health::{Health, OriginState, OriginStatus};
@@ -30,6 +32,9 @@ const GONE_KEPT: Duration = Duration::from_secs(90 * 24 * 60 * 60);
 /// A lane comes round every 15 s at the latest, the store is probed every 2 s.
 const LANE_SILENT_MAX: Duration = Duration::from_secs(60);
 const STORE_SILENT_MAX: Duration = Duration::from_secs(60);
+/// Both are asked every 2 s, and answer within milliseconds.
+const DELIVERY_SILENT_MAX: Duration = Duration::from_secs(60);
+const API_SILENT_MAX: Duration = Duration::from_secs(60);
 
 /// What upkeep works with.
 pub(super) struct Upkeep {
@@ -41,6 +46,8 @@ pub(super) struct Upkeep {
     pub(super) metrics: Arc<Metrics>,
     pub(super) lines: Arc<Lines>,
     pub(super) notifier: Notifier,
+    /// Where the API can be asked.
+    pub(super) doors: Vec<Door>,
     pub(super) shutdown: CancellationToken,
 }
 
@@ -94,7 +101,8 @@ impl Upkeep {
         }
     }
 
-    /// Tells systemd that all is well only while the lanes come round and the store answers.
+    /// Tells systemd that all is well only while the lanes come round and the store, the delivery
+    /// loop and each of the API's listeners answer.
     async fn watchdog(&self) {
         let Some(period) = notify::watchdog_period() else { return };
         let mut watchdog = Watchdog::default();
@@ -113,13 +121,22 @@ impl Upkeep {
         };
         let probing =
             keep_probing(store_beat, Arc::clone(&self.clock), self.shutdown.clone(), probe);
+        let delivery_beat = watchdog.heartbeat("delivery", DELIVERY_SILENT_MAX, now);
+        let (clock, end) = (Arc::clone(&self.clock), self.shutdown.clone());
+        let delivery = keep_probing(delivery_beat, clock, end, || self.health.answered());
+        let doors = self.doors.iter().map(|door| {
+            let beat = watchdog.heartbeat("api", API_SILENT_MAX, now);
+            let clock = Arc::clone(&self.clock);
+            keep_probing(beat, clock, self.shutdown.clone(), || door.answered())
+        });
+        let doors = join_all(doors.collect::<Vec<_>>());
         let pinging = watchdog.run(
             self.notifier.clone(),
             Arc::clone(&self.clock),
             period,
             self.shutdown.clone(),
         );
-        tokio::join!(probing, pinging);
+        tokio::join!(probing, delivery, doors, pinging);
     }
 }
 

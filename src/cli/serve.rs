@@ -1,5 +1,6 @@
 //! `outcomed serve`: the daemon, from its configuration to its drain.
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -9,6 +10,7 @@ use tokio_util::sync::CancellationToken;
 use super::Exit;
 use crate::app::{App, Reloader};
 use crate::clock::{Clock, SystemClock};
+use crate::config::secret::Secret;
 use crate::config::{self, Loaded, Overrides, Sources, restart_needed};
 use crate::observability::{self, LogHandle, Metrics};
 use crate::service::{Notifier, Passed, passed_sockets};
@@ -68,7 +70,7 @@ async fn serve(args: Args, loaded: Loaded, log: LogHandle, passed: Vec<Passed>) 
     for warning in &loaded.warnings {
         tracing::warn!("{warning}");
     }
-    let notifier = Notifier::from_env();
+    let (notifier, credentials) = (Notifier::from_env(), loaded.credentials);
     let (mut stop, mut hup) = match signals() {
         Ok(signals) => signals,
         Err(error) => {
@@ -105,7 +107,7 @@ async fn serve(args: Args, loaded: Loaded, log: LogHandle, passed: Vec<Passed>) 
             () = stop.recv() => break,
             _ = hup.recv() => {
                 notifier.reloading();
-                reload(&args, &reloader, &log, &metrics);
+                reload(&args, &reloader, &log, &metrics, &credentials);
                 notifier.ready("reloaded");
             }
         }
@@ -122,7 +124,13 @@ async fn serve(args: Args, loaded: Loaded, log: LogHandle, passed: Vec<Passed>) 
 }
 
 /// Reads the settings again. A bad file changes nothing and says why.
-fn reload(args: &Args, reloader: &Reloader, log: &LogHandle, metrics: &Arc<Metrics>) {
+fn reload(
+    args: &Args,
+    reloader: &Reloader,
+    log: &LogHandle,
+    metrics: &Arc<Metrics>,
+    credentials: &BTreeMap<String, Secret>,
+) {
     let now = SystemClock::new().wall();
     let loaded = match config::load(args.sources()) {
         Ok(loaded) => loaded,
@@ -134,11 +142,21 @@ fn reload(args: &Args, reloader: &Reloader, log: &LogHandle, metrics: &Arc<Metri
             return metrics.reloaded(false, now);
         }
     };
-    let restart = restart_needed(&reloader.current(), &loaded.config);
-    if !restart.is_empty() {
+    for key in restart_needed(&reloader.current(), &loaded.config) {
         tracing::warn!(
-            keys = restart.join(", "),
-            "changed, but only a restart makes it take effect"
+            key,
+            "{key} is not what this daemon was started with: a change of it needs a restart, and \
+             until then the old value stays"
+        );
+    }
+    // systemd 252 makes them once, for the start; a later one may renew them, and then they differ.
+    let same = loaded.credentials.iter().filter(|(name, now)| credentials.get(*name) == Some(now));
+    let same: Vec<&str> = same.map(|(name, _)| name.as_str()).collect();
+    if !same.is_empty() {
+        tracing::info!(
+            credentials = same.join(", "),
+            "these credentials are as they were at the start: systemd hands a changed file over \
+             only at a start, so after changing one, restart"
         );
     }
     for warning in &loaded.warnings {

@@ -18,9 +18,10 @@ const PUBLIC_HOSTS: [&str; 2] = ["open.feishu.cn", "open.larksuite.com"];
 
 /// Reads all accounts. Several things may be wrong with several of them.
 pub(super) fn read(root: &Table<'_>, secrets: &Secrets<'_>) -> Option<Vec<Account>> {
-    let mut names = BTreeMap::new();
+    let (mut names, mut apps) = (BTreeMap::new(), BTreeMap::new());
+    let rows = root.rows("accounts").into_iter();
     let accounts: Vec<Option<Account>> =
-        root.rows("accounts").into_iter().map(|row| account(row, secrets, &mut names)).collect();
+        rows.map(|row| account(row, secrets, &mut names, &mut apps)).collect();
     let accounts: Vec<Account> = accounts.into_iter().collect::<Option<_>>()?;
     if accounts.is_empty() {
         root.reader.warn("there are no accounts: nothing can be polled until [[accounts]] has one");
@@ -41,14 +42,57 @@ fn account(
     row: Table<'_>,
     secrets: &Secrets<'_>,
     names: &mut BTreeMap<String, String>,
+    apps: &mut BTreeMap<String, (String, Credentials)>,
 ) -> Option<Account> {
     let name = unique_name(&row, names);
     let base_url = row.field("base_url").or("https://open.feishu.cn").parse(values::base_url);
-    let credentials = credentials(&row, secrets);
+    let credentials = credentials(&row, secrets).filter(|found| agrees(&row, found, apps));
     let quota = quota(&row);
     warn_above_published(&row, name.as_ref(), base_url.as_ref(), quota);
     row.finish();
     Some(Account { name: name?, credentials: credentials?, base_url: base_url?, quota: quota? })
+}
+
+/// A store app has one secret, one token and one key, whichever tenant an account is for: its events
+/// are judged by them before anybody knows whose they are.
+fn agrees(
+    row: &Table<'_>,
+    found: &Credentials,
+    apps: &mut BTreeMap<String, (String, Credentials)>,
+) -> bool {
+    let app = row.field("app_id");
+    let Some((first, known)) = apps.get(found.app_id()) else {
+        if matches!(found, Credentials::Store { .. }) {
+            apps.insert(found.app_id().to_owned(), (app.shown(), found.clone()));
+        }
+        return true;
+    };
+    let differs = differing(known, found);
+    if let Some(key) = differs {
+        let message =
+            format!("`{}` is the store app of `{first}`, but its `{key}` is another", app.shown());
+        let help = format!("give all accounts of the app the same {key}: it is the app's");
+        app.error(Bad::new(message).help(help));
+    }
+    differs.is_none()
+}
+
+fn differing(one: &Credentials, other: &Credentials) -> Option<&'static str> {
+    let (
+        Credentials::Store { app_secret, verification_token, encrypt_key, .. },
+        Credentials::Store {
+            app_secret: secret, verification_token: token, encrypt_key: key, ..
+        },
+    ) = (one, other)
+    else {
+        return None;
+    };
+    let differ = [
+        ("app_secret", app_secret != secret),
+        ("verification_token", verification_token != token),
+        ("encrypt_key", encrypt_key != key),
+    ];
+    differ.into_iter().find_map(|(key, differs)| differs.then_some(key))
 }
 
 /// Reads `name`, which no other row of the list may have.

@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 
 use super::reader::Bad;
 use super::secret::Secret;
+use super::suggest;
 
 /// No secret is as long; a wrong path (a device, a log) must not fill the memory.
 const SECRET_BYTES_MAX: u64 = 16 * 1024;
@@ -14,6 +15,28 @@ const SECRET_BYTES_MAX: u64 = 16 * 1024;
 /// Whether this says where a secret is, rather than being one.
 pub(super) fn is_reference(text: &str) -> bool {
     ["file:", "env:", "credential:"].iter().any(|prefix| text.starts_with(prefix))
+}
+
+/// What begins almost as a reference does is a slip: taken for the secret itself, everything would
+/// seem well until somebody logs in with it. Never shows what follows the colon.
+fn mistyped(text: &str) -> Option<Bad> {
+    let (word, _) = text.split_once(':')?;
+    if word.is_empty() || !word.chars().all(|c| c.is_ascii_alphabetic() || "-_ ".contains(c)) {
+        return None;
+    }
+    let plain = word.trim().to_ascii_lowercase();
+    let begins = |short: &str| plain.starts_with(short);
+    let meant = match () {
+        () if begins("cred") => "credential",
+        () if begins("env") => "env",
+        () if begins("file") => "file",
+        () => suggest::nearest(&plain, ["file", "env", "credential"])?,
+    };
+    let bad = Bad::new(format!("begins with `{word}:`, which is no kind of reference"));
+    Some(bad.help(format!(
+        "did you mean `{meant}:`? If it really is the secret itself, put it into a file and write \
+         file:/path"
+    )))
 }
 
 /// Where references point.
@@ -27,6 +50,8 @@ pub(super) struct Found {
     pub(super) secret: Secret,
     /// Where, fit to be shown; `None` if the setting is the secret itself.
     pub(super) from: Option<String>,
+    /// The name of the credential that it was.
+    pub(super) credential: Option<String>,
     pub(super) warning: Option<String>,
 }
 
@@ -46,8 +71,10 @@ impl World<'_> {
             self.read_variable(name)?
         } else if let Some(name) = text.strip_prefix("credential:") {
             self.read_credential(name)?
+        } else if let Some(bad) = mistyped(text) {
+            return Err(bad);
         } else {
-            Found { secret: Secret::new(text), from: None, warning: None }
+            Found { secret: Secret::new(text), from: None, credential: None, warning: None }
         };
         Ok(found)
     }
@@ -58,7 +85,12 @@ impl World<'_> {
             return Err(bad.help(format!("set the environment variable {name}")));
         };
         let from = Some(format!("environment variable {name}"));
-        Ok(Found { secret: Secret::new(value.trim_end_matches(['\n', '\r'])), from, warning: None })
+        Ok(Found {
+            secret: Secret::new(value.trim_end_matches(['\n', '\r'])),
+            from,
+            credential: None,
+            warning: None,
+        })
     }
 
     fn read_credential(&self, name: &str) -> Result<Found, Bad> {
@@ -80,7 +112,8 @@ impl World<'_> {
             return Err(bad.help(format!("add LoadCredential={name}:/path to the unit")));
         }
         let (secret, _) = read(&path)?;
-        Ok(Found { secret, from: Some(format!("credential {name}")), warning: None })
+        let from = Some(format!("credential {name}"));
+        Ok(Found { secret, from, credential: Some(name.to_owned()), warning: None })
     }
 }
 
@@ -95,7 +128,7 @@ fn read_file(path: &str) -> Result<Found, Bad> {
     let path = path.display();
     let warning = (mode & 0o004 != 0)
         .then(|| format!("{path} holds a secret and anybody may read it: chmod o-r {path}"));
-    Ok(Found { secret, from: Some(format!("file {path}")), warning })
+    Ok(Found { secret, from: Some(format!("file {path}")), credential: None, warning })
 }
 
 fn read(path: &Path) -> Result<(Secret, u32), Bad> {
@@ -143,4 +176,34 @@ fn check(found: &Found) -> Result<(), Bad> {
         return Err(Bad::new(format!("begins or ends with a space{from}")));
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_almost_a_reference_is_a_slip_and_a_secret_is_not() {
+        for (slip, meant) in [
+            ("credentials:ats-token", "credential"),
+            ("Credential:ats-token", "credential"),
+            ("creds:x", "credential"),
+            ("credentail:x", "credential"),
+            ("files:/etc/x", "file"),
+            ("flie:/etc/x", "file"),
+            ("FILE:/etc/x", "file"),
+            ("Env:NAME", "env"),
+            ("evn:NAME", "env"),
+            ("environment:NAME", "env"),
+            (" env:NAME", "env"),
+        ] {
+            let bad = format!("{:?}", mistyped(slip).expect(slip));
+            assert!(bad.contains(&format!("`{meant}:`")), "{slip}: {bad}");
+            let secret = slip.split_once(':').unwrap().1;
+            assert!(secret.len() < 2 || !bad.contains(secret), "{bad}");
+        }
+        for secret in ["whsec_abc", "oct_ats_0123", "a:b", "s3cret:x", "postgres://u@h/db", "p:w"] {
+            assert!(mistyped(secret).is_none(), "{secret}");
+        }
+    }
 }

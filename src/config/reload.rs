@@ -21,6 +21,19 @@ pub fn restart_needed(old: &Config, new: &Config) -> Vec<&'static str> {
     differs.into_iter().filter_map(|(key, differs)| differs.then_some(key)).collect()
 }
 
+/// The settings that hold after a reload: the new ones as far as a running daemon can change, and
+/// what it was started with for the rest. So what is compared next time is what runs.
+#[must_use]
+pub fn reloaded(running: &Config, new: Config) -> Config {
+    Config {
+        http: running.http.clone(),
+        store: running.store.clone(),
+        polling: running.polling.clone(),
+        retention: running.retention.clone(),
+        ..new
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -36,5 +49,11 @@ mod tests {
         new.http.open_metrics = true;
         new.retention.delivered = Duration::from_secs(1);
         assert_eq!(restart_needed(&old, &new), ["http.open_metrics", "retention.delivered"]);
+        let after = reloaded(&old, new.clone());
+        assert_eq!((after.delivery.timeout, &*after.log.level), (Duration::from_secs(1), "debug"));
+        assert!(!after.http.open_metrics);
+        let again = ["http.open_metrics", "retention.delivered"];
+        assert_eq!(restart_needed(&after, &new), again, "said until it is true");
+        assert_eq!(restart_needed(&after, &old), Vec::<&str>::new(), "taken back");
     }
 }

@@ -1,6 +1,7 @@
 //! Follows secret references on behalf of the settings, and remembers where each led.
 
 use std::cell::RefCell;
+use std::collections::BTreeMap;
 
 use super::field::Field;
 use super::reference::{Found, World};
@@ -21,11 +22,12 @@ pub struct SecretUse {
 pub(super) struct Secrets<'a> {
     world: World<'a>,
     uses: RefCell<Vec<SecretUse>>,
+    credentials: RefCell<BTreeMap<String, Secret>>,
 }
 
 impl<'a> Secrets<'a> {
     pub(super) fn new(world: World<'a>) -> Self {
-        Self { world, uses: RefCell::default() }
+        Self { world, uses: RefCell::default(), credentials: RefCell::default() }
     }
 
     /// The secret that a setting refers to.
@@ -36,6 +38,9 @@ impl<'a> Secrets<'a> {
     fn note(&self, field: &Field<'_>, found: Found) -> Secret {
         if let Some(warning) = found.warning {
             field.reader.warn(warning);
+        }
+        if let Some(name) = found.credential {
+            self.credentials.borrow_mut().insert(name, found.secret.clone());
         }
         self.uses.borrow_mut().push(SecretUse {
             key: field.shown(),
@@ -50,7 +55,7 @@ impl<'a> Secrets<'a> {
         Some(self.note(field, field.parse(|text| self.world.resolve_text(text))?))
     }
 
-    pub(super) fn into_uses(self) -> Vec<SecretUse> {
-        self.uses.into_inner()
+    pub(super) fn into_uses(self) -> (Vec<SecretUse>, BTreeMap<String, Secret>) {
+        (self.uses.into_inner(), self.credentials.into_inner())
     }
 }

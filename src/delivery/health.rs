@@ -92,6 +92,15 @@ impl Health {
         answer.ok().flatten().unwrap_or_default()
     }
 
+    /// Returns once the loop has answered; never, if it does not.
+    pub async fn answered(&self) {
+        let (sender, answer) = oneshot::channel();
+        let asked = self.desk.send(sender).await.is_ok();
+        if !asked || answer.await.is_err() {
+            std::future::pending::<()>().await;
+        }
+    }
+
     /// The other daemons say how their receivers are doing.
     pub fn hear(&self, elsewhere: Vec<OriginStatus>) {
         *self.elsewhere.lock().unwrap_or_else(PoisonError::into_inner) = elsewhere;
@@ -123,4 +132,29 @@ fn merge(kept: &mut OriginStatus, other: OriginStatus) {
         kept.failures_in_a_row = kept.failures_in_a_row.max(other.failures_in_a_row);
     }
     (kept.under_way, kept.room) = (under_way, room);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_loop_that_does_not_answer_is_silent() {
+        let (health, mut questions) = desk();
+        let silent = async || {
+            tokio::time::timeout(Duration::from_millis(100), health.answered()).await.is_err()
+        };
+        assert!(silent().await, "it does not come round");
+        let answering = async {
+            while let Some(question) = questions.recv().await {
+                let _ = question.send(Vec::new());
+            }
+        };
+        tokio::select! {
+            () = answering => {}
+            silent = silent() => assert!(!silent),
+        }
+        drop(questions);
+        assert!(silent().await, "it has ended");
+    }
 }

@@ -207,3 +207,42 @@ fn what_is_probably_not_meant_is_warned_of() {
     let all = format!("{CLIENT}callback_allow = [\"0.0.0.0/0\"]\n");
     assert!(warnings(&all).contains("allows every address"));
 }
+
+#[test]
+fn a_mistyped_reference_is_not_taken_for_the_secret() {
+    let account = |secret: &str| {
+        let text = ACCOUNT.replace("\"s\"", &format!("{secret:?}"));
+        Place::with(&format!("{text}{CLIENT}")).load(&[])
+    };
+    for (slip, meant) in
+        [("credentials:feishu", "credential:"), ("files:/etc/x", "file:"), ("Env:X", "env:")]
+    {
+        let shown = account(slip).unwrap_err().to_string();
+        assert!(shown.contains(&format!("did you mean `{meant}`")), "{shown}");
+        let word = slip.split_once(':').unwrap().1;
+        assert!(!shown.contains(&format!(":{word}")), "it may be the secret: {shown}");
+    }
+    assert!(account("s3cr:et").is_ok());
+}
+
+#[test]
+fn two_accounts_of_one_store_app_agree_on_what_is_the_apps() {
+    let store = |name: &str, secret: &str, token: &str, key: &str| {
+        format!(
+            "[[accounts]]\nname = \"{name}\"\nkind = \"store\"\napp_id = \"cli_s\"\n\
+             app_secret = \"{secret}\"\ntenant_key = \"{name}\"\nverification_token = \
+             \"{token}\"\n{key}"
+        )
+    };
+    let first = store("a", "s", "v", "");
+    let load = |second: String| Place::with(&format!("{first}{second}{CLIENT}")).load(&[]);
+    assert!(load(store("b", "s", "v", "")).is_ok());
+    for (second, key) in [
+        (store("b", "s", "w", ""), "verification_token"),
+        (store("b", "t", "v", ""), "app_secret"),
+        (store("b", "s", "v", "encrypt_key = \"k\"\n"), "encrypt_key"),
+    ] {
+        let shown = load(second).unwrap_err().to_string();
+        assert!(shown.contains(&format!("its `{key}` is another")), "{shown}");
+    }
+}

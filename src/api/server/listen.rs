@@ -1,12 +1,13 @@
 //! Listeners: TCP, a unix socket, or what systemd passed; and the streams they accept.
 
 use std::io;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::os::unix::fs::FileTypeExt as _;
 use std::path::{Path, PathBuf};
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _, ReadBuf};
 use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
 
 use crate::config::Listen;
@@ -17,6 +18,42 @@ pub struct Listener {
     socket: Socket,
     /// The socket file we made, and remove again.
     made: Option<PathBuf>,
+}
+
+/// How to reach a listener of ours.
+#[derive(Clone, Debug)]
+pub enum Door {
+    /// Over TCP.
+    Tcp(SocketAddr),
+    /// Over a unix socket.
+    Unix(PathBuf),
+}
+
+const LOCALHOST_4: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
+const LOCALHOST_6: IpAddr = IpAddr::V6(Ipv6Addr::LOCALHOST);
+
+impl Door {
+    /// Returns once a request has been answered; never, if none is. That every place is taken, or
+    /// that the connection is closed unanswered, is an answer: somebody accepts.
+    pub async fn answered(&self) {
+        let asked = match self {
+            Self::Tcp(address) => ask(TcpStream::connect(address).await).await,
+            Self::Unix(path) => ask(UnixStream::connect(path).await).await,
+        };
+        if asked.is_err() {
+            std::future::pending::<()>().await;
+        }
+    }
+}
+
+async fn ask(stream: io::Result<impl AsyncRead + AsyncWrite + Unpin>) -> io::Result<()> {
+    let mut stream = stream?;
+    let request = b"GET /healthz HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n";
+    // A reset is an answer, too.
+    if stream.write_all(request).await.is_ok() {
+        let _ = stream.read(&mut [0; 16]).await;
+    }
+    Ok(())
 }
 
 #[derive(Debug)]
@@ -65,6 +102,26 @@ impl Listener {
                 let address = unix.local_addr().ok();
                 let path = address.as_ref().and_then(|address| address.as_pathname());
                 format!("unix:{}", path.unwrap_or(Path::new("(unnamed)")).display())
+            }
+        }
+    }
+
+    /// Where this process itself can ask it something.
+    #[must_use]
+    pub fn door(&self) -> Option<Door> {
+        match &self.socket {
+            Socket::Tcp(tcp) => {
+                let mut address = tcp.local_addr().ok()?;
+                match address.ip() {
+                    IpAddr::V4(any) if any.is_unspecified() => address.set_ip(LOCALHOST_4),
+                    IpAddr::V6(any) if any.is_unspecified() => address.set_ip(LOCALHOST_6),
+                    _ => {}
+                }
+                Some(Door::Tcp(address))
+            }
+            Socket::Unix(unix) => {
+                let address = unix.local_addr().ok()?;
+                address.as_pathname().map(|path| Door::Unix(path.to_owned()))
             }
         }
     }
@@ -159,5 +216,38 @@ impl AsyncWrite for Stream {
 
     fn poll_shutdown(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         either!(self, stream => stream.poll_shutdown(context))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    async fn answers(door: &Door) -> bool {
+        tokio::time::timeout(Duration::from_millis(300), door.answered()).await.is_ok()
+    }
+
+    #[tokio::test]
+    async fn a_listener_that_nobody_accepts_on_is_silent_and_any_answer_is_life() {
+        let directory = tempfile::tempdir().unwrap();
+        let unix = Listen::Unix(directory.path().join("api.sock"));
+        for address in [Listen::Tcp("0.0.0.0:0".parse().unwrap()), unix] {
+            let listener = Listener::bind(&address).await.unwrap();
+            let door = listener.door().unwrap();
+            assert!(!answers(&door).await, "{door:?}: the kernel's queue is no life");
+            let accepting = async {
+                loop {
+                    drop(listener.accept().await.unwrap());
+                }
+            };
+            tokio::select! {
+                () = accepting => {}
+                alive = answers(&door) => assert!(alive, "{door:?}"),
+            }
+            drop(listener);
+            assert!(!answers(&door).await, "{door:?}: nobody is there");
+        }
     }
 }

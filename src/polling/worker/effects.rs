@@ -9,7 +9,6 @@ use tokio::sync::watch;
 use tokio_retry::RetryIf;
 use tokio_retry::strategy::ExponentialBackoff;
 
-use super::progress::Written;
 use crate::clock::{Clock, Steady, Timestamp};
 use crate::outcome::Outcome;
 use crate::polling::Upstream;
@@ -31,10 +30,8 @@ pub(super) type PollResult = Result<Polled, PollError>;
 
 /// What happened.
 pub(super) enum Event {
-    /// A reservation of so many polls is stored, with the progress of tasks, or neither is.
-    Reserved { polls: u32, progress: Written, stored: store::Result<()> },
-    /// The progress of tasks alone is stored, or not.
-    ProgressWritten { progress: Written, stored: store::Result<()> },
+    /// A checkpoint that reserved so many polls.
+    Reserved { polls: u32, stored: store::Result<()> },
     /// The source is ready, or not.
     Prepared(Result<(), PollError>),
     /// A poll ended.
@@ -110,29 +107,15 @@ fn overdue() -> PollError {
     }
 }
 
-pub(super) fn reserve(
+pub(super) fn checkpoint(
     store: Arc<dyn Store>,
     lease: Lease,
     checkpoint: Checkpoint,
     polls: u32,
-    progress: Written,
 ) -> Effect {
     async move {
         let stored = store.checkpoint(&lease, checkpoint).await;
-        Event::Reserved { polls, progress, stored }
-    }
-    .boxed()
-}
-
-pub(super) fn write_progress(
-    store: Arc<dyn Store>,
-    lease: Lease,
-    checkpoint: Checkpoint,
-    progress: Written,
-) -> Effect {
-    async move {
-        let stored = store.checkpoint(&lease, checkpoint).await;
-        Event::ProgressWritten { progress, stored }
+        Event::Reserved { polls, stored }
     }
     .boxed()
 }
