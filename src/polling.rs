@@ -2,7 +2,7 @@
 //!
 //! ```text
 //!   fleet ◀──beat, claim──▶ shell: one worker for each lane that is this daemon's
-//!   store ──changes──▶ worker ──events, now──▶ Lane (pure): plan, quota, hold, deadlines
+//!   store ──changes──▶ worker ──events, now──▶ Lane (pure): plan, failing, quota, hold
 //!     ▲                   │  ◀──next step──────┘
 //!     └──checkpoint, settle, give up──┤
 //!                         └──GET──▶ source
@@ -11,6 +11,7 @@
 pub mod board;
 mod deadlines;
 pub mod estimate;
+pub mod failing;
 mod fleet;
 pub mod hold;
 pub mod lane;

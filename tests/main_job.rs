@@ -43,6 +43,8 @@ mod receiver;
 mod reloading;
 #[path = "main_job/restarts.rs"]
 mod restarts;
+#[path = "main_job/sick_tasks.rs"]
+mod sick_tasks;
 #[path = "main_job/slow_peers.rs"]
 mod slow_peers;
 #[path = "main_job/stopping.rs"]

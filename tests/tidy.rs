@@ -10,12 +10,14 @@ const FILE_LINES_MAX: usize = 400;
 const ARCHITECTURE_LINES_MAX: usize = 200;
 
 /// Decisions: they take the time and randomness as arguments and return what to do.
-const PURE: [&str; 25] = [
+const PURE: [&str; 27] = [
     "src/task.rs",
     "src/outcome.rs",
     "src/config/model.rs",
     "src/polling/lane.rs",
     "src/polling/hold.rs",
+    "src/polling/failing.rs",
+    "src/polling/deadlines.rs",
     "src/polling/fleet/tenure.rs",
     "src/app/crew/report.rs",
     "src/polling/plan.rs",

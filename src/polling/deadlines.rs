@@ -1,37 +1,130 @@
-//! When tasks give up, in order of time.
+//! When tasks give up, and what becomes of those whose time is over: a final poll, a wait for its
+//! answer, the end. Each step costs the logarithm of how many there are.
 
-use std::collections::BTreeSet;
-use std::time::Duration;
+use std::collections::{BTreeMap, BTreeSet};
 
 use crate::clock::Steady;
 use crate::task::TaskId;
 
 /// Every watched task's deadline.
 #[derive(Debug, Default)]
-pub(super) struct Deadlines(BTreeSet<(Steady, TaskId)>);
+pub(super) struct Deadlines {
+    coming: BTreeSet<(Steady, TaskId)>,
+    /// Tasks past their deadline that wait for a final poll or its answer.
+    past: BTreeMap<TaskId, Past>,
+    /// Final polls, by when they may be sent.
+    finals: BTreeSet<(Steady, TaskId)>,
+    /// By when the wait for a final poll is over.
+    ends: BTreeSet<(Steady, TaskId)>,
+    /// Tasks to be given up, by when they were found to be.
+    over: BTreeSet<(Steady, TaskId)>,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Past {
+    poll_at: Option<Steady>,
+    ends: Steady,
+}
 
 impl Deadlines {
     pub(super) fn insert(&mut self, task: TaskId, at: Steady) {
-        self.0.insert((at, task));
+        self.coming.insert((at, task));
     }
 
     /// Gives back what growing one by one has left unused.
     pub(super) fn compact(&mut self) {
-        self.0 = std::mem::take(&mut self.0).into_iter().collect();
+        self.coming = std::mem::take(&mut self.coming).into_iter().collect();
     }
 
     pub(super) fn remove(&mut self, task: TaskId, at: Steady) {
-        self.0.remove(&(at, task));
+        self.coming.remove(&(at, task));
+        if let Some(past) = self.past.remove(&task) {
+            self.ends.remove(&(past.ends, task));
+            self.over.remove(&(past.ends, task));
+            if let Some(at) = past.poll_at {
+                self.finals.remove(&(at, task));
+            }
+        }
     }
 
-    /// The tasks whose deadline is past, longest past first.
-    pub(super) fn past(&self, now: Steady) -> Vec<TaskId> {
-        self.0.range(..=(now, TaskId(i64::MAX))).map(|(_, task)| *task).collect()
+    /// The next task whose deadline has come, each once.
+    pub(super) fn pop_expired(&mut self, now: Steady) -> Option<TaskId> {
+        pop_until(&mut self.coming, now)
     }
 
-    /// The first deadline that is yet to come.
-    pub(super) fn coming(&self, now: Steady) -> Option<Steady> {
-        let next = now.after(Duration::from_millis(1));
-        self.0.range((next, TaskId(i64::MIN))..).next().map(|(at, _)| *at)
+    /// The next task whose wait for a final poll is over, each once.
+    pub(super) fn pop_ended(&mut self, now: Steady) -> Option<TaskId> {
+        pop_until(&mut self.ends, now)
     }
+
+    /// From now until `ends` this task waits for its final poll, or for the answer of a poll that
+    /// is under way.
+    pub(super) fn wait_for_final(&mut self, task: TaskId, ends: Steady) {
+        self.past.insert(task, Past { poll_at: None, ends });
+        self.ends.insert((ends, task));
+    }
+
+    /// Sends its final poll then.
+    pub(super) fn poll_finally(&mut self, task: TaskId, at: Steady) {
+        let Some(past) = self.past.get_mut(&task) else { return };
+        if let Some(before) = past.poll_at.replace(at) {
+            self.finals.remove(&(before, task));
+        }
+        self.finals.insert((at, task));
+    }
+
+    /// Its final poll is sent, or not needed.
+    pub(super) fn sent(&mut self, task: TaskId) {
+        if let Some(at) = self.past.get_mut(&task).and_then(|past| past.poll_at.take()) {
+            self.finals.remove(&(at, task));
+        }
+    }
+
+    /// Until when a task past its deadline waits for its final poll; `None`: it is not past it.
+    pub(super) fn ends_of(&self, task: TaskId) -> Option<Steady> {
+        self.past.get(&task).map(|past| past.ends)
+    }
+
+    /// It is to be given up.
+    pub(super) fn end(&mut self, task: TaskId) {
+        self.sent(task);
+        let Some(past) = self.past.get(&task) else { return };
+        self.ends.remove(&(past.ends, task));
+        self.over.insert((past.ends, task));
+    }
+
+    /// The next task to be given up.
+    pub(super) fn pop_over(&mut self) -> Option<TaskId> {
+        let (_, task) = self.over.pop_first()?;
+        self.past.remove(&task);
+        Some(task)
+    }
+
+    /// The first final poll.
+    pub(super) fn first_final(&self) -> Option<(Steady, TaskId)> {
+        self.finals.first().copied()
+    }
+
+    pub(super) fn final_poll_at(&self, task: TaskId) -> Option<Steady> {
+        self.past.get(&task).and_then(|past| past.poll_at)
+    }
+
+    /// How many final polls wait to be sent.
+    pub(super) fn finals(&self) -> usize {
+        self.finals.len()
+    }
+
+    /// When there is something to do: at once, if a step has left something.
+    pub(super) fn wake_at(&self) -> Option<Steady> {
+        let first = |set: &BTreeSet<(Steady, TaskId)>| set.first().map(|(at, _)| *at);
+        [first(&self.coming), first(&self.ends)].into_iter().flatten().min()
+    }
+}
+
+fn pop_until(set: &mut BTreeSet<(Steady, TaskId)>, now: Steady) -> Option<TaskId> {
+    let (at, task) = *set.first()?;
+    (at <= now).then(|| {
+        set.pop_first();
+        task
+    })
 }

@@ -4,29 +4,22 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use self::witnesses::Witnesses;
 use super::deadlines::Deadlines;
+use super::failing::Failing;
 use super::hold::Hold;
+use super::plan::Plan;
 use super::plan::classes::Waiting;
-use super::plan::{First, Plan};
 use super::quota::Quota;
 use crate::clock::Steady;
 use crate::config::QuotaLimits;
-use crate::outcome::{Outcome, Reason};
-use crate::source::{Observation, PollError};
+use crate::outcome::Outcome;
 use crate::task::TaskId;
 
-/// Polls under way at once, whatever the quota says: bounds memory and sockets when replies hang.
-const UNDER_WAY_MAX: usize = 256;
-/// A task whose poll told nothing is not polled again sooner.
-const UNANSWERED_WAIT: Duration = Duration::from_secs(1);
-/// How long a task past its deadline waits for its last look.
-const LAST_LOOK_WAIT: Duration = Duration::from_secs(5);
-/// A look this shortly before the deadline is the last one.
-const LAST_LOOK_FRESH: Duration = Duration::from_millis(500);
-/// What to wait when Feishu says "quota exceeded" without saying for how long.
-const RESET_UNSAID: Duration = Duration::from_secs(10);
 /// What to wait after the store refused a reservation.
 const RESERVE_AGAIN: Duration = Duration::from_secs(1);
+/// What to wait before a task whose end the store cannot take is polled, or given up, again.
+const END_AGAIN: Duration = Duration::from_secs(60);
 
 /// What the shell does next.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -83,7 +76,7 @@ pub struct Watched {
 struct Task {
     watched: Watched,
     stage: Stage,
-    /// When the last look that told something was sent.
+    /// When the last poll that was answered was sent.
     looked: Option<Steady>,
 }
 
@@ -93,14 +86,21 @@ impl Watched {
     }
 }
 
+/// Where a task is; it waits in the part of the lane that its stage names.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Stage {
     /// Its next poll is planned.
     Planned,
+    /// Its last poll got no answer; it waits for a retry.
+    Failing,
+    /// Its time is over; it waits for a final poll, or to be given up.
+    Past,
     /// A poll is under way.
     UnderWay,
-    /// Its end is being stored.
-    Ending,
+    /// Its outcome is being stored.
+    Settling,
+    /// That its time is over is being stored.
+    GivingUp,
 }
 
 /// One lane.
@@ -110,9 +110,18 @@ pub struct Lane {
     quota: Quota,
     hold: Hold,
     tasks: BTreeMap<TaskId, Task>,
+    failing: Failing,
+    witnesses: Witnesses,
     deadlines: Deadlines,
     not_found_grace: Duration,
     under_way: usize,
+    settling: usize,
+    giving_up: usize,
+    /// Polls sent: whose turn it is.
+    sent: u64,
+    /// Polls answered.
+    answers: u64,
+    answered_at: Option<Steady>,
     reserving: bool,
     reserve_after: Steady,
     prepared: bool,
@@ -128,9 +137,16 @@ impl Lane {
             quota: Quota::new(limits),
             hold: Hold::default(),
             tasks: BTreeMap::new(),
+            failing: Failing::default(),
+            witnesses: Witnesses::default(),
             deadlines: Deadlines::default(),
             not_found_grace,
             under_way: 0,
+            settling: 0,
+            giving_up: 0,
+            sent: 0,
+            answers: 0,
+            answered_at: None,
             reserving: false,
             reserve_after: Steady(i64::MIN),
             prepared: false,
@@ -147,23 +163,36 @@ impl Lane {
 
     /// A task is waited for, from now on or with another deadline.
     pub fn watch(&mut self, id: TaskId, watched: Watched, now: Steady) {
-        if let Some(task) = self.tasks.get_mut(&id) {
-            self.deadlines.remove(id, task.watched.give_up_at);
-            self.deadlines.insert(id, watched.give_up_at);
-            task.watched.give_up_at = watched.give_up_at;
+        let give_up_at = watched.give_up_at;
+        let Some(task) = self.tasks.get_mut(&id) else {
+            self.deadlines.insert(id, give_up_at);
+            self.plan.insert(watched.waiting(id), now);
+            let looked = watched.last_pending;
+            self.tasks.insert(id, Task { watched, stage: Stage::Planned, looked });
+            return;
+        };
+        let before = std::mem::replace(&mut task.watched.give_up_at, give_up_at);
+        if before == give_up_at {
             return;
         }
-        self.deadlines.insert(id, watched.give_up_at);
-        self.plan.insert(watched.waiting(id), now);
-        let looked = watched.last_pending;
-        self.tasks.insert(id, Task { watched, stage: Stage::Planned, looked });
+        let stage = task.stage;
+        self.deadlines.remove(id, before);
+        self.deadlines.insert(id, give_up_at);
+        if stage == Stage::Past {
+            self.plan_again(id, now);
+        }
     }
 
     /// Nobody waits for this task any more, or its outcome is stored.
     pub fn forget(&mut self, id: TaskId) {
-        if let Some(task) = self.tasks.remove(&id) {
-            self.deadlines.remove(id, task.watched.give_up_at);
-            self.plan.remove(&task.watched.waiting(id));
+        let Some(task) = self.tasks.remove(&id) else { return };
+        self.deadlines.remove(id, task.watched.give_up_at);
+        self.failing.forget(id);
+        match task.stage {
+            Stage::Planned => self.plan.remove(&task.watched.waiting(id)),
+            Stage::Settling => self.settling -= 1,
+            Stage::GivingUp => self.giving_up -= 1,
+            Stage::Failing | Stage::Past | Stage::UnderWay => {}
         }
     }
 
@@ -171,11 +200,50 @@ impl Lane {
     pub fn gave_up(&mut self, id: TaskId, next: Option<Steady>, now: Steady) {
         let Some(next) = next else { return self.forget(id) };
         let Some(task) = self.tasks.get_mut(&id) else { return };
-        self.deadlines.remove(id, task.watched.give_up_at);
+        let before = std::mem::replace(&mut task.watched.give_up_at, next);
+        self.deadlines.remove(id, before);
         self.deadlines.insert(id, next);
-        task.watched.give_up_at = next;
-        task.stage = Stage::Planned;
-        self.plan.insert(task.watched.waiting(id), now);
+        self.ended(id, now);
+    }
+
+    /// The task's end could not be stored, and trying at once again is no use.
+    pub fn not_ended(&mut self, id: TaskId, now: Steady) {
+        match self.tasks.get(&id).map(|task| task.stage) {
+            Some(Stage::GivingUp) => {
+                self.giving_up -= 1;
+                self.wait_for_final(id, now.after(END_AGAIN));
+            }
+            Some(Stage::Settling) => {
+                if let Some(task) = self.tasks.get(&id) {
+                    self.deadlines.remove(id, task.watched.give_up_at);
+                    self.deadlines.insert(id, task.watched.give_up_at);
+                }
+                self.ended(id, now);
+                self.look_again(id, now.after(END_AGAIN));
+            }
+            _ => {}
+        }
+    }
+
+    fn ended(&mut self, id: TaskId, now: Steady) {
+        match self.tasks.get(&id).map(|task| task.stage) {
+            Some(Stage::Settling) => self.settling -= 1,
+            Some(Stage::GivingUp) => self.giving_up -= 1,
+            _ => return,
+        }
+        self.plan_again(id, now);
+    }
+
+    /// It is polled again, as it was before.
+    fn plan_again(&mut self, id: TaskId, now: Steady) {
+        let Some(task) = self.tasks.get_mut(&id) else { return };
+        if self.failing.get(id).is_some() {
+            task.stage = Stage::Failing;
+            self.failing.retry(id);
+        } else {
+            task.stage = Stage::Planned;
+            self.plan.insert(task.watched.waiting(id), now);
+        }
     }
 
     /// A reservation is durable.
@@ -184,75 +252,23 @@ impl Lane {
         self.quota.reserved(polls, now);
     }
 
-    /// Something could not be stored: no new reservation for a moment.
+    /// A reservation could not be stored: no new one for a moment.
     pub fn not_reserved(&mut self, now: Steady) {
         self.reserving = false;
         self.reserve_after = now.after(RESERVE_AGAIN);
     }
 
-    // ---- what the source says ----
-
-    /// The source is ready to poll, or says why not.
-    pub fn prepared(&mut self, result: Result<(), PollError>, now: Steady) {
-        self.preparing = false;
-        match result {
-            Ok(()) => self.prepared = true,
-            Err(PollError::Transient { .. }) => self.hold.unprepared(now),
-            Err(error) => self.trouble(error, now),
-        }
-    }
-
-    /// The poll that was sent then is answered.
-    pub fn replied(
-        &mut self,
-        id: TaskId,
-        sent: Steady,
-        result: Result<Observation, PollError>,
-        now: Steady,
-    ) -> Follows {
-        self.under_way -= 1;
-        self.quota.replied(sent, now);
-        let observation = match result {
-            Ok(observation) => observation,
-            Err(error) => {
-                self.trouble(error, now);
-                self.look_again(id, now.after(UNANSWERED_WAIT));
-                return Follows::Nothing;
-            }
-        };
-        self.hold.clear();
-        let Some(task) = self.tasks.get_mut(&id) else { return Follows::Nothing };
-        task.watched.polls += 1;
-        task.stage = Stage::Planned;
-        task.looked = Some(sent);
-        match observation {
-            Observation::Settled(outcome) => {
-                task.stage = Stage::Ending;
-                self.plan.settled(&task.watched.waiting(id), now);
-                Follows::Settle(Box::new(outcome))
-            }
-            Observation::Pending { .. } => {
-                self.plan.pending(&task.watched.waiting(id), sent);
-                task.watched.last_pending = Some(sent);
-                task.watched.not_found_since = None;
-                Follows::Nothing
-            }
-            Observation::NotFound => self.not_found(id, sent, now),
-        }
-    }
-
-    /// The account's settings changed: whatever held the lane may be mended.
-    pub fn reconfigure(&mut self, limits: QuotaLimits) {
-        self.quota.set_limits(limits);
-        self.hold.clear();
-        self.prepared = false;
+    /// What [`Lane::memory`] gave could not be stored: the next call gives it again.
+    pub fn not_kept(&mut self) {
+        self.plan.not_kept();
     }
 
     // ---- what to do ----
 
     /// The next thing to do. Call until it says [`Step::Wait`].
     pub fn next(&mut self, now: Steady) -> Step {
-        if let Some(task) = self.over(now) {
+        self.expire(now);
+        if let Some(task) = self.give_up() {
             return Step::GiveUp { task };
         }
         if self.tasks.is_empty() {
@@ -260,7 +276,7 @@ impl Lane {
         }
         if !self.reserving
             && now >= self.reserve_after
-            && !self.plan.is_empty()
+            && self.waiting() > 0
             && let Some(polls) = self.quota.reservation_wanted()
         {
             self.reserving = true;
@@ -279,103 +295,28 @@ impl Lane {
             }
         }
         let poll_at = poll_at.map(|(at, _)| at).filter(|_| self.prepared || !self.preparing);
-        let until = [poll_at, self.deadlines.coming(now), self.last_look_over(now)];
+        let until = [poll_at, self.deadlines.wake_at()];
         Step::Wait { until: until.into_iter().flatten().min() }
     }
 
-    fn poll(&mut self, id: TaskId, now: Steady) -> Step {
-        self.quota.spend(now);
-        self.under_way += 1;
-        if let Some(task) = self.tasks.get_mut(&id) {
-            self.plan.sent(&task.watched.waiting(id));
-            task.stage = Stage::UnderWay;
-        }
-        Step::Poll { task: id }
+    /// Tasks that wait for a poll.
+    fn waiting(&self) -> usize {
+        self.plan.len() + self.failing.waiting() + self.deadlines.finals()
     }
 
-    /// When to send the next poll, and of which task, or when to ask again; `None`: only an event
-    /// can tell.
-    fn poll_at(&mut self, now: Steady) -> Option<(Steady, Option<TaskId>)> {
-        if self.plan.is_empty() || self.under_way >= UNDER_WAY_MAX {
-            return None;
-        }
-        if self.quota.permits() == 0 {
-            return (!self.reserving).then_some((self.reserve_after, None));
-        }
-        let held_until = self.hold.opens(self.under_way)?;
-        match self.plan.first(now, &self.quota) {
-            First::Nothing => None,
-            First::Ask(at) => Some((at.max(held_until), None)),
-            First::Look(task) => Some((self.quota.earliest(now).max(held_until), Some(task))),
-        }
-    }
-
-    /// A task whose time is over and whose last look is done, or cannot be had.
-    fn over(&mut self, now: Steady) -> Option<TaskId> {
-        for id in self.deadlines.past(now) {
-            let Some(task) = self.tasks.get_mut(&id) else { continue };
-            let deadline = task.watched.give_up_at;
-            let fresh = task.looked.is_some_and(|at| at >= deadline.before(LAST_LOOK_FRESH));
-            match task.stage {
-                Stage::Planned if fresh || now >= deadline.after(LAST_LOOK_WAIT) => {
-                    task.stage = Stage::Ending;
-                    self.plan.sent(&task.watched.waiting(id));
-                    return Some(id);
-                }
-                Stage::Planned => self.plan.hurry(&task.watched.waiting(id)),
-                Stage::UnderWay | Stage::Ending => {}
-            }
-        }
-        None
-    }
-
-    /// When the first task past its deadline stops waiting for its last look.
-    fn last_look_over(&self, now: Steady) -> Option<Steady> {
-        let past = self.deadlines.past(now);
-        let planned = past.iter().filter_map(|id| self.tasks.get(id));
-        planned
-            .filter(|task| task.stage == Stage::Planned)
-            .map(|task| task.watched.give_up_at.after(LAST_LOOK_WAIT))
-            .min()
-    }
-
-    fn not_found(&mut self, id: TaskId, sent: Steady, now: Steady) -> Follows {
-        let Some(task) = self.tasks.get_mut(&id) else { return Follows::Nothing };
-        let since = *task.watched.not_found_since.get_or_insert(sent);
-        if now.since(since) >= self.not_found_grace {
-            task.stage = Stage::Ending;
-            return Follows::Settle(Box::new(Outcome::unresolved(Reason::TaskNotFound)));
-        }
-        let confirm_at = since.after(self.not_found_grace);
-        let halfway = sent.after(self.not_found_grace / 4);
-        self.look_again(id, halfway.min(confirm_at));
-        Follows::Nothing
-    }
-
-    fn look_again(&mut self, id: TaskId, at: Steady) {
-        if let Some(task) = self.tasks.get_mut(&id) {
-            task.stage = Stage::Planned;
-            self.plan.unanswered(&task.watched.waiting(id), at);
-        }
-    }
-
-    fn trouble(&mut self, error: PollError, now: Steady) {
-        match error {
-            PollError::Account(problem) => {
-                self.prepared = false;
-                self.hold.suspend(problem, now);
-            }
-            PollError::Quota { reset } => self.quota.refused(reset.unwrap_or(RESET_UNSAID), now),
-            PollError::Token => {
-                self.prepared = false;
-                self.hold.token_refused(now);
-            }
-            PollError::Transient { .. } => self.hold.failed(now),
-        }
+    /// The account's settings changed: whatever held the lane may be mended.
+    pub fn reconfigure(&mut self, limits: QuotaLimits) {
+        self.quota.set_limits(limits);
+        self.hold.clear();
+        self.prepared = false;
     }
 }
 
+mod choice;
+mod expiry;
+mod replies;
 mod view;
+mod witnesses;
 
 #[cfg(test)]
 mod tests;

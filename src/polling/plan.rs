@@ -29,7 +29,7 @@ use price::Price;
 use study::Study;
 use table::Table;
 
-use super::estimate::Estimate;
+use super::estimate::{Estimate, ages};
 use super::quota::Quota;
 use crate::clock::Steady;
 use crate::task::TaskId;
@@ -47,6 +47,8 @@ pub struct Plan {
     bunch: Option<Bunch>,
     figures: Option<(Figures, Steady)>,
     lately: Lately,
+    /// The last look was an appointment: of those and others that are due, each has its turn.
+    appointed: bool,
     /// Something was learned that has not been handed out to be kept.
     learned: bool,
 }
@@ -73,6 +75,7 @@ impl Plan {
             bunch: None,
             figures: None,
             lately: Lately::default(),
+            appointed: false,
             learned: false,
         }
     }
@@ -107,23 +110,24 @@ impl Plan {
 
     /// Plans no more looks at a task.
     pub fn remove(&mut self, task: &Waiting) {
-        if !self.appointments.remove(task.task) {
+        let _ = self.take(task);
+    }
+
+    /// Whether its look was an appointment.
+    fn take(&mut self, task: &Waiting) -> bool {
+        let appointed = self.appointments.remove(task.task);
+        if !appointed {
             let (table, price) = (&self.table, &self.price);
             self.classes.remove(task, |head, place| due(table, price, head, place));
         }
-    }
-
-    /// Makes a task the first to be looked at.
-    pub fn hurry(&mut self, task: &Waiting) {
-        self.remove(task);
-        self.appointments.make(task.task, Steady(i64::MIN));
+        appointed
     }
 
     // ---- what looks told ----
 
     /// A look at this task is under way: it is not looked at again meanwhile.
     pub fn sent(&mut self, task: &Waiting) {
-        self.remove(task);
+        self.appointed = self.take(task);
     }
 
     /// It was still pending at `looked`.
@@ -151,8 +155,8 @@ impl Plan {
         }
     }
 
-    /// The look told nothing: look again at `at`.
-    pub fn unanswered(&mut self, task: &Waiting, at: Steady) {
+    /// Looks at it then, whatever the schedule says.
+    pub fn look_at(&mut self, task: &Waiting, at: Steady) {
         self.remove(task);
         self.appointments.make(task.task, at);
     }
@@ -164,20 +168,25 @@ impl Plan {
         if self.classes.tasks() > 0 && self.price.stale(now) {
             self.reprice(now, quota);
         }
-        if let Some((at, task)) = self.appointments.first()
-            && at <= now
+        let appointed = self.appointments.first();
+        let kept = appointed.filter(|(at, _)| *at <= now).map(|(_, task)| First::Look(task));
+        if let Some(look) = kept
+            && !self.appointed
         {
-            return First::Look(task);
+            return look;
         }
-        let appointed = self.appointments.first().map(|(at, _)| at);
+        let appointed = appointed.map(|(at, _)| at);
         let Some(due) = self.classes.first_due() else {
-            return appointed.map_or(First::Nothing, First::Ask);
+            return kept.unwrap_or(appointed.map_or(First::Nothing, First::Ask));
         };
         let reach = Bunch::reach(self.bunch, now);
         if due <= reach
             && let Some(task) = self.most_urgent(now, reach)
         {
             return First::Look(task);
+        }
+        if let Some(look) = kept {
+            return look;
         }
         let begins = self.bunch.map(|bunch| bunch.begins).filter(|at| *at > now);
         let again = self.price.next_at(now).min(begins.unwrap_or(due));
@@ -253,6 +262,14 @@ impl Plan {
         self.len() == 0
     }
 
+    /// When this task, which waits, will be looked at, by what is known now.
+    #[must_use]
+    pub fn next_look(&self, task: &Waiting) -> Steady {
+        let place = ages::place(task.age());
+        let planned = || due(&self.table, &self.price, task, place);
+        self.appointments.of(task.task).unwrap_or_else(planned)
+    }
+
     /// What the schedule amounts to, once something is known about the tasks.
     #[must_use]
     pub fn figures(&self) -> Option<Figures> {
@@ -275,6 +292,11 @@ impl Plan {
     #[must_use]
     pub fn memory(&mut self) -> Option<Vec<u8>> {
         std::mem::take(&mut self.learned).then(|| self.estimate.memory()).flatten()
+    }
+
+    /// What [`Plan::memory`] gave was not kept.
+    pub fn not_kept(&mut self) {
+        self.learned = true;
     }
 
     /// Takes up what an earlier owner had learned; what cannot be read is left.

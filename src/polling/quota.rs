@@ -120,6 +120,13 @@ impl Quota {
         f64::from(self.working(self.limits.per_second))
     }
 
+    /// How far apart polls are that use up one part in `share` of both windows.
+    #[must_use]
+    pub fn spacing(&self, share: u32) -> Duration {
+        let second = SECOND * share / self.working(self.limits.per_second);
+        second.max(MINUTE * share / self.working(self.limits.per_minute))
+    }
+
     /// A poll is sent.
     pub fn spend(&mut self, now: Steady) {
         debug_assert!(self.permits > 0, "a poll without a reservation");

@@ -1,6 +1,5 @@
 //! One lane's shell: performs the steps its brain asks for and feeds it what happens.
 
-use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -14,22 +13,22 @@ use super::{Context, Upstream, Upstreams};
 use crate::clock::{Steady, Timestamp};
 use crate::outcome::Outcome;
 use crate::source::AccountProblem;
-use crate::store::{Change, Checkpoint, Ending, Lease, Progress, Reservation, StoreError, Watch};
+use crate::store::{Change, Ending, Lease, StoreError, Watch};
 use crate::task::{LaneName, TaskId};
 
 mod effects;
 mod names;
+mod progress;
 mod show;
 
-use self::effects::{Effect, Event, PollResult};
+use self::effects::{Event, PollResult};
 use self::names::Names;
+use self::progress::Unwritten;
 
 /// The longest wait: a loop that comes round shows that it is alive.
 const WAIT_MAX: Duration = Duration::from_secs(15);
 /// While polls still count in a window, what the board shows is at most this old.
 const BOARD_FRESH: Duration = Duration::from_secs(1);
-/// How often tasks' progress is written down when no reservation carries it.
-const PROGRESS_EVERY: Duration = Duration::from_secs(10);
 /// How long the last write may take.
 const LAST_WRITE: Duration = Duration::from_secs(10);
 
@@ -50,9 +49,7 @@ pub(super) struct Worker {
     lease: Lease,
     lane: Lane,
     names: Names,
-    /// Tasks whose progress is not written down yet.
-    dirty: BTreeSet<TaskId>,
-    dirty_since: Option<Steady>,
+    unwritten: Unwritten,
     version: u64,
     loading: Loading,
     upstreams: watch::Receiver<Arc<Upstreams>>,
@@ -98,8 +95,7 @@ impl Worker {
             seat,
             lane,
             names: Names::default(),
-            dirty: BTreeSet::new(),
-            dirty_since: None,
+            unwritten: Unwritten::default(),
             version: 0,
             loading: Loading::Idle,
             upstreams,
@@ -140,15 +136,13 @@ impl Worker {
                 return None;
             }
             match self.lane.next(now) {
-                Step::Reserve { polls } => self.checkpoint(polls, now),
+                Step::Reserve { polls } => self.reserve(polls, now),
                 Step::Prepare => self.effects.push(effects::prepare(self.upstream())),
                 Step::Poll { task } => self.poll(task, now),
                 Step::GiveUp { task } => self.give_up(task),
                 Step::Wait { until } => {
                     self.effects.extend(self.lane.study().map(effects::study));
-                    if self.dirty_since.is_some_and(|since| now.since(since) >= PROGRESS_EVERY) {
-                        self.checkpoint(0, now);
-                    }
+                    self.write_progress(now);
                     return until;
                 }
             }
@@ -158,10 +152,15 @@ impl Worker {
     fn happened(&mut self, event: Event) {
         let now = self.context.clock.steady();
         match event {
-            Event::Reserved { polls: 0, stored: Ok(()) } => {}
-            Event::Reserved { polls, stored: Ok(()) } => self.lane.reserved(polls, now),
-            Event::Reserved { stored: Err(error), .. } | Event::Ended { next: Err(error), .. } => {
-                self.not_stored(&error);
+            Event::Reserved { polls, progress, stored } => {
+                match &stored {
+                    Ok(()) => self.lane.reserved(polls, now),
+                    Err(_) => self.lane.not_reserved(now),
+                }
+                self.progress_written(progress, stored, now);
+            }
+            Event::ProgressWritten { progress, stored } => {
+                self.progress_written(progress, stored, now);
             }
             Event::Prepared(result) => {
                 self.count("prepare", &result, Duration::ZERO);
@@ -177,11 +176,15 @@ impl Worker {
                     self.forget(task);
                 }
             }
+            Event::Ended { task, next: Err(error) } => {
+                self.lane.not_ended(task, now);
+                self.not_stored("a task's end", &error);
+            }
             Event::Learned(study) => self.lane.learned(*study),
             Event::Loaded(Ok(changes)) => self.loaded(changes, now),
             Event::Loaded(Err(error)) => {
                 self.loading = Loading::Idle;
-                self.not_stored(&error);
+                self.not_stored("which tasks changed", &error);
             }
         }
     }
@@ -194,9 +197,9 @@ impl Worker {
         if let Follows::Settle(outcome) = self.lane.replied(task, sent, result, received) {
             self.settle(task, *outcome, log_id);
         } else if self.lane.watched(task).is_some() {
-            self.dirty.insert(task);
-            self.dirty_since.get_or_insert(received);
+            self.unwritten.insert(task, received);
         }
+        self.warn();
     }
 
     // ---- effects ----
@@ -208,26 +211,6 @@ impl Worker {
         let until = self.seat.until.clone();
         let poll = effects::poll(upstream, clock, until, task, website, delivery_task, sent);
         self.effects.push(poll);
-    }
-
-    /// Writes down a reservation and, with it, how far tasks have come.
-    fn checkpoint(&mut self, polls: u32, now: Steady) {
-        let reservations = (polls > 0).then(|| self.lane.quota().reservations_with(polls, now));
-        let effect = self.written(reservations, polls);
-        self.effects.push(effect);
-    }
-
-    fn written(&mut self, spent: Option<Vec<(Steady, u32)>>, polls: u32) -> Effect {
-        let reservation = |(at, polls)| Reservation { at: self.wall_of(at), polls };
-        let reservations = spent.map(|spent| spent.into_iter().map(reservation).collect());
-        let progress = std::mem::take(&mut self.dirty)
-            .into_iter()
-            .filter_map(|task| Some((task, self.progress(task)?)))
-            .collect();
-        self.dirty_since = None;
-        let checkpoint = Checkpoint { reservations, memory: self.lane.memory(), progress };
-        let store = Arc::clone(&self.context.store);
-        effects::checkpoint(store, self.lease, checkpoint, polls)
     }
 
     fn settle(&mut self, task: TaskId, outcome: Outcome, log_id: Option<String>) {
@@ -297,7 +280,7 @@ impl Worker {
     fn forget(&mut self, task: TaskId) {
         self.lane.forget(task);
         self.names.remove(task);
-        self.dirty.remove(&task);
+        self.unwritten.remove(task);
     }
 
     fn reconfigure(&mut self) {
@@ -305,14 +288,13 @@ impl Worker {
         self.lane.reconfigure(limits.unwrap_or_default());
     }
 
-    fn not_stored(&mut self, error: &StoreError) {
-        self.lane.not_reserved(self.context.clock.steady());
+    fn not_stored(&mut self, what: &str, error: &StoreError) {
         if matches!(error, StoreError::LeaseLost) {
             self.lost = true;
             self.context.metrics.fleet.refused();
             tracing::warn!(lane = %self.name, "the lane belongs to another daemon now");
         } else {
-            tracing::error!(lane = %self.name, %error, "cannot write the lane's state");
+            tracing::error!(lane = %self.name, what, %error, "the store did not take or give it");
         }
     }
 
@@ -331,10 +313,9 @@ impl Worker {
         if !self.lost {
             // What was reserved and not spent is given back: the next owner polls at once.
             let spent = self.lane.quota().closing(self.context.clock.steady());
-            let written = self.written(Some(spent), 0);
-            if let Ok(Event::Reserved { stored: Err(error), .. }) =
-                tokio::time::timeout(LAST_WRITE, written).await
-            {
+            let written = self.last_write(spent);
+            let stored = tokio::time::timeout(LAST_WRITE, written).await;
+            if let Ok(Err(error)) = stored {
                 tracing::warn!(lane = %self.name, %error, "the lane's last state is not stored");
             }
         }
@@ -350,15 +331,6 @@ impl Worker {
                 "the account `{}` is not configured: add it to [[accounts]], or cancel its registrations",
                 self.name.account
             ),
-        })
-    }
-
-    fn progress(&self, task: TaskId) -> Option<Progress> {
-        let watched = self.lane.watched(task)?;
-        Some(Progress {
-            polls: watched.polls,
-            last_pending_at: watched.last_pending.map(|at| self.wall_of(at)),
-            not_found_since: watched.not_found_since.map(|at| self.wall_of(at)),
         })
     }
 

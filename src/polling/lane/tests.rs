@@ -1,11 +1,14 @@
 //! Inputs at given times, and exactly the steps that follow.
 
+mod expiring;
+mod failing;
 mod planning;
+mod world;
 
+use super::expiry::FINAL_POLL_WAIT;
 use super::*;
 use crate::outcome::{Ids, Reason};
-use crate::source::AccountProblem;
-use crate::source::TransientClass;
+use crate::source::{AccountProblem, Observation, PollError, TransientClass};
 
 const GRACE: Duration = Duration::from_secs(30);
 const TASK: TaskId = TaskId(1);
@@ -30,6 +33,17 @@ fn ready(give_up_at: i64) -> Lane {
     assert_eq!(lane.next(at), Step::Prepare);
     lane.prepared(Ok(()), at);
     lane
+}
+
+/// Its one task says twice that the account cannot poll.
+fn suspend(lane: &mut Lane) -> Steady {
+    let first = next_poll(lane, Steady(0));
+    assert_eq!(lane.replied(TASK, first, Err(suspended()), first), Follows::Nothing);
+    assert_eq!(lane.suspended(), None, "one poll's word is not enough");
+    let sent = next_poll(lane, first);
+    assert_eq!(sent.since(first), Duration::from_secs(1));
+    assert_eq!(lane.replied(TASK, sent, Err(suspended()), sent), Follows::Nothing);
+    sent
 }
 
 /// Until when the lane waits.
@@ -163,9 +177,7 @@ fn a_deadline_gets_one_last_look_and_then_ends_the_task() {
 #[test]
 fn a_deadline_passes_even_if_no_poll_can_be_had() {
     let mut lane = ready(60_000);
-    let sent = next_poll(&mut lane, Steady(0));
-    lane.replied(TASK, sent, Err(suspended()), sent);
-    let mut now = sent;
+    let mut now = suspend(&mut lane);
     loop {
         match lane.next(now) {
             Step::GiveUp { task } => {
@@ -177,14 +189,13 @@ fn a_deadline_passes_even_if_no_poll_can_be_had() {
             step => panic!("unexpected {step:?}"),
         }
     }
-    assert_eq!(now, Steady(60_000).after(LAST_LOOK_WAIT));
+    assert_eq!(now, Steady(60_000).after(FINAL_POLL_WAIT));
 }
 
 #[test]
 fn an_account_problem_suspends_the_lane_visibly_and_settles_nothing() {
     let mut lane = ready(3_600_000);
-    let sent = next_poll(&mut lane, Steady(0));
-    assert_eq!(lane.replied(TASK, sent, Err(suspended()), sent), Follows::Nothing);
+    let sent = suspend(&mut lane);
     let (problem, since) = lane.suspended().unwrap();
     assert_eq!((problem.reason, since), ("missing_scope", sent));
     let mut waits = Vec::new();
@@ -205,11 +216,9 @@ fn an_account_problem_suspends_the_lane_visibly_and_settles_nothing() {
 #[test]
 fn a_held_lane_probes_with_one_poll() {
     let mut lane = ready(3_600_000);
-    lane.watch(TaskId(2), watched(0, 3_600_000), Steady(0));
-    let sent = next_poll(&mut lane, Steady(0));
-    lane.replied(TASK, sent, Err(suspended()), sent);
+    let mut now = suspend(&mut lane);
+    lane.watch(TaskId(2), watched(0, 3_600_000), now);
     let mut polls = 0;
-    let mut now = sent;
     while now < Steady(60_000) {
         match lane.next(now) {
             Step::Poll { .. } => polls += 1,
@@ -245,6 +254,8 @@ fn a_failing_upstream_slows_the_lane_down_and_suspends_nothing() {
         assert_eq!(lane.replied(TASK, now, Err(transient()), now), Follows::Nothing);
     }
     assert_eq!(lane.suspended(), None);
+    let unanswered = lane.unanswered().unwrap();
+    assert_eq!((unanswered.polls, unanswered.error.as_str()), (polls, "reset"));
     assert!((20..40).contains(&polls), "{polls} polls in two minutes of failure");
     assert_eq!(lane.watched(TASK).unwrap().polls, 0, "a poll without an answer observed nothing");
 }
@@ -266,4 +277,17 @@ fn a_task_that_nobody_waits_for_is_not_polled() {
     let late = Ok(Observation::Settled(Outcome::succeeded(Ids::default())));
     assert_eq!(lane.replied(TASK, sent, late, sent), Follows::Nothing);
     assert_eq!(lane.next(Steady(100_000)), Step::Wait { until: None });
+}
+
+#[test]
+fn an_answer_to_a_task_that_was_watched_anew_meanwhile_does_not_plan_it_twice() {
+    let mut lane = ready(3_600_000);
+    let sent = next_poll(&mut lane, Steady(0));
+    lane.forget(TASK);
+    lane.watch(TASK, watched(1_000, 3_600_000), Steady(1_000));
+    lane.replied(TASK, sent, PENDING, Steady(1_100));
+    let sent = next_poll(&mut lane, Steady(1_100));
+    lane.replied(TASK, sent, PENDING, sent);
+    let again = next_poll(&mut lane, sent);
+    assert!(again > sent, "a second plan of it would be due at once");
 }

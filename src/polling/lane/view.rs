@@ -1,14 +1,54 @@
 //! What a lane shows, and what it keeps for its next owner.
 
-use super::{Lane, Watched};
+use super::{Lane, Stage, Watched};
 use crate::clock::Steady;
+use crate::polling::failing::Failure;
+use crate::polling::hold::Unanswered;
 use crate::polling::plan::figures::Figures;
 use crate::polling::plan::study::Study;
 use crate::polling::quota::Quota;
 use crate::source::AccountProblem;
 use crate::task::TaskId;
 
+/// How polling one task goes.
+#[derive(Clone, Copy, Debug)]
+pub struct TaskStatus<'a> {
+    /// When its last poll that was answered was sent.
+    pub answered_at: Option<Steady>,
+    /// How it fails, if its last poll got no answer.
+    pub failure: Option<&'a Failure>,
+    /// When it will be polled next, by what is known now and if the quota allows; `None`: a poll
+    /// is under way, or its end is being stored.
+    pub next_poll_at: Option<Steady>,
+}
+
 impl Lane {
+    /// How polling this task goes.
+    #[must_use]
+    pub fn task_status(&self, id: TaskId) -> Option<TaskStatus<'_>> {
+        let task = self.tasks.get(&id)?;
+        let next_poll_at = match task.stage {
+            Stage::Planned => Some(self.plan.next_look(&task.watched.waiting(id))),
+            Stage::Failing => self.failing.retry_at(id),
+            Stage::Past => self.deadlines.final_poll_at(id),
+            Stage::UnderWay | Stage::Settling | Stage::GivingUp => None,
+        };
+        let failure = self.failing.get(id);
+        Some(TaskStatus { answered_at: task.looked, failure, next_poll_at })
+    }
+
+    /// Polls in a row without an answer, of tasks that do not fail by themselves.
+    #[must_use]
+    pub fn unanswered(&self) -> Option<&Unanswered> {
+        self.hold.unanswered()
+    }
+
+    /// How many tasks fail while others are answered.
+    #[must_use]
+    pub fn failing_tasks(&self) -> usize {
+        self.failing.count_own()
+    }
+
     /// The task as the lane knows it.
     #[must_use]
     pub fn watched(&self, id: TaskId) -> Option<&Watched> {

@@ -33,6 +33,12 @@ impl Appointments {
         self.order.first().copied()
     }
 
+    /// When this task is to be looked at, if that is set.
+    #[must_use]
+    pub fn of(&self, task: TaskId) -> Option<Steady> {
+        self.at.get(&task).copied()
+    }
+
     /// How many there are.
     #[must_use]
     pub fn count(&self) -> usize {

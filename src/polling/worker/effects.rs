@@ -9,6 +9,7 @@ use tokio::sync::watch;
 use tokio_retry::RetryIf;
 use tokio_retry::strategy::ExponentialBackoff;
 
+use super::progress::Written;
 use crate::clock::{Clock, Steady, Timestamp};
 use crate::outcome::Outcome;
 use crate::polling::Upstream;
@@ -30,8 +31,10 @@ pub(super) type PollResult = Result<Polled, PollError>;
 
 /// What happened.
 pub(super) enum Event {
-    /// A checkpoint that reserved so many polls.
-    Reserved { polls: u32, stored: store::Result<()> },
+    /// A reservation of so many polls is stored, with the progress of tasks, or neither is.
+    Reserved { polls: u32, progress: Written, stored: store::Result<()> },
+    /// The progress of tasks alone is stored, or not.
+    ProgressWritten { progress: Written, stored: store::Result<()> },
     /// The source is ready, or not.
     Prepared(Result<(), PollError>),
     /// A poll ended.
@@ -107,15 +110,29 @@ fn overdue() -> PollError {
     }
 }
 
-pub(super) fn checkpoint(
+pub(super) fn reserve(
     store: Arc<dyn Store>,
     lease: Lease,
     checkpoint: Checkpoint,
     polls: u32,
+    progress: Written,
 ) -> Effect {
     async move {
         let stored = store.checkpoint(&lease, checkpoint).await;
-        Event::Reserved { polls, stored }
+        Event::Reserved { polls, progress, stored }
+    }
+    .boxed()
+}
+
+pub(super) fn write_progress(
+    store: Arc<dyn Store>,
+    lease: Lease,
+    checkpoint: Checkpoint,
+    progress: Written,
+) -> Effect {
+    async move {
+        let stored = store.checkpoint(&lease, checkpoint).await;
+        Event::ProgressWritten { progress, stored }
     }
     .boxed()
 }

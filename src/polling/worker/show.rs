@@ -54,3 +54,15 @@ impl Worker {
         );
     }
 }
+
+impl Worker {
+    /// Tells a person of tasks that fail while others are answered, each once.
+    pub(super) fn warn(&mut self) {
+        for warning in self.lane.warnings() {
+            let delivery_task_id = self.names.id(warning.task);
+            tracing::warn!(lane = %self.name, delivery_task_id, error = %warning.error,
+                unsaid = warning.unsaid,
+                "Feishu answers other tasks but not this one: it is polled less and less often");
+        }
+    }
+}
