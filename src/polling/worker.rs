@@ -357,3 +357,6 @@ impl Worker {
 fn steady_of(at: Timestamp, wall: Timestamp, steady: Steady) -> Steady {
     Steady(steady.0.saturating_sub(wall.0.saturating_sub(at.0)))
 }
+
+#[cfg(test)]
+mod tests;

@@ -112,7 +112,7 @@ impl Worker {
         self.not_stored("a reservation or the progress of tasks", &error);
     }
 
-    fn progress_to_write(&mut self, now: Steady) -> (Checkpoint, Written) {
+    pub(super) fn progress_to_write(&mut self, now: Steady) -> (Checkpoint, Written) {
         let tasks = self.unwritten.take(now);
         let progress = self.progress_of(&tasks);
         let memory = self.lane.memory();

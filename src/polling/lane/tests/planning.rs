@@ -122,6 +122,19 @@ fn tasks_that_never_settle_take_what_is_left_over_and_hold_up_nobody() {
 }
 
 #[test]
+fn what_was_learned_and_could_not_be_stored_is_given_again() {
+    let mut world = World::new();
+    for second in 0..5 * 60 {
+        world.run(second * 1_000);
+        world.add(Some(8_000));
+    }
+    let memory = world.lane.memory().unwrap();
+    assert_eq!(world.lane.memory(), None, "it is being stored");
+    world.lane.not_kept();
+    assert_eq!(world.lane.memory(), Some(memory));
+}
+
+#[test]
 fn a_clock_that_jumps_ahead_makes_everything_due_and_the_quota_holds() {
     let mut world = World::new();
     for _ in 0..600 {

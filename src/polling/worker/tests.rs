@@ -1,0 +1,108 @@
+//! A worker on a real store: events in, and what its lane does next.
+
+use std::collections::BTreeMap;
+
+use uuid::Uuid;
+
+use super::progress::Written;
+use super::*;
+use crate::clock::{Clock, SystemClock};
+use crate::config::Polling;
+use crate::observability::Metrics;
+use crate::polling::board::Board;
+use crate::polling::lane::Watched;
+use crate::store::Lanes;
+use crate::store::fleet::{Alone, Claimed, Member, MemberId};
+use crate::store::sqlite::Sqlite;
+use crate::task::Kind;
+
+const TASK: TaskId = TaskId(1);
+
+/// A worker whose lane watches one task, and what must outlive it.
+async fn worker() -> (Worker, tempfile::TempDir) {
+    let directory = tempfile::tempdir().unwrap();
+    let clock = Arc::new(SystemClock::new());
+    let path = directory.path().join("test.db");
+    let store = Arc::new(Sqlite::open(&path, clock.clone(), Arc::new(|_, _| {})).unwrap());
+    let name = LaneName { account: "default".into(), kind: Kind::HireWebsiteDelivery };
+    let now = clock.wall();
+    let lane = store.take(&name, now).await.unwrap();
+    let store: Arc<dyn crate::store::Store> = store;
+    let context = Context {
+        fleet: Arc::new(Alone::new(Arc::clone(&store))),
+        store,
+        member: Member { id: MemberId(Uuid::nil()), name: "test".into(), since: now },
+        upstreams: watch::channel(Arc::new(BTreeMap::new())).1,
+        settings: Polling {
+            give_up_after: Duration::from_secs(3_600),
+            not_found_grace: Duration::from_secs(30),
+            poll_worth: Duration::from_millis(10),
+        },
+        clock: clock.clone(),
+        board: Arc::new(Board::default()),
+        metrics: Arc::new(Metrics::default()),
+        shutdown: tokio_util::sync::CancellationToken::new(),
+    };
+    let claimed =
+        Claimed { lane, lasts: Duration::from_secs(60), took_over: false, reserved_ago: None };
+    let stop = tokio_util::sync::CancellationToken::new();
+    let until = watch::channel(Steady(i64::MAX)).1;
+    let mut worker = Worker::new(context, name, Seat { claimed, stop, until });
+    let now = clock.steady();
+    let watched = Watched {
+        born: now,
+        give_up_at: now.after(Duration::from_secs(3_600)),
+        polls: 1,
+        last_pending: None,
+        not_found_since: None,
+    };
+    worker.lane.watch(TASK, watched, now);
+    (worker, directory)
+}
+
+fn unavailable() -> StoreError {
+    StoreError::Unavailable("disk full".into())
+}
+
+#[tokio::test]
+async fn a_failed_write_of_progress_leaves_a_reservation_under_way_alone() {
+    let (mut worker, _directory) = worker().await;
+    let now = worker.context.clock.steady();
+    assert!(matches!(worker.lane.next(now), Step::Reserve { .. }));
+    let progress = Written::default();
+    worker.happened(Event::ProgressWritten { progress, stored: Err(unavailable()) });
+    let later = now.after(Duration::from_secs(60));
+    let step = worker.lane.next(later);
+    assert!(matches!(step, Step::Wait { .. }), "{step:?}: two reservations under way at once");
+    let progress = Written::default();
+    worker.happened(Event::Reserved { polls: 8, progress, stored: Err(unavailable()) });
+    assert!(matches!(worker.lane.next(later), Step::Reserve { .. }), "its own failure ends it");
+}
+
+#[tokio::test]
+async fn neither_a_failed_read_nor_an_end_that_is_not_stored_touches_a_reservation() {
+    let (mut worker, _directory) = worker().await;
+    let now = worker.context.clock.steady();
+    assert!(matches!(worker.lane.next(now), Step::Reserve { .. }));
+    worker.happened(Event::Loaded(Err(unavailable())));
+    worker.happened(Event::Ended { task: TASK, next: Err(unavailable()) });
+    let step = worker.lane.next(now.after(Duration::from_secs(60)));
+    assert!(matches!(step, Step::Wait { .. }), "{step:?}");
+}
+
+#[tokio::test]
+async fn progress_that_a_failed_write_held_goes_with_the_next_one() {
+    let (mut worker, _directory) = worker().await;
+    let now = worker.context.clock.steady();
+    worker.unwritten.insert(TASK, now);
+    for _ in 0..3 {
+        let (checkpoint, progress) = worker.progress_to_write(now);
+        assert_eq!(checkpoint.progress.iter().map(|(task, _)| *task).collect::<Vec<_>>(), [TASK]);
+        worker.write_progress(now.after(Duration::from_secs(60)));
+        assert!(worker.effects.is_empty(), "a second write could overtake the first");
+        worker.happened(Event::ProgressWritten { progress, stored: Err(unavailable()) });
+    }
+    let (_, progress) = worker.progress_to_write(now);
+    worker.happened(Event::ProgressWritten { progress, stored: Ok(()) });
+    assert_eq!(worker.progress_to_write(now).0.progress, []);
+}
