@@ -9,6 +9,7 @@
 // The nouns, and the values everything else is made of.
 pub mod clock;
 pub mod config;
+pub mod ids;
 pub mod outcome;
 pub mod task;
 

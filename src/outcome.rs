@@ -85,8 +85,41 @@ pub enum Reason {
     TaskNotFound,
     /// 1002002.
     InvalidTask,
-    /// `give_up_at` passed.
+    /// `give_up_at` passed, and the task was last seen pending.
     TimedOut,
+    /// `give_up_at` passed, and Feishu gave no usable answer about the task.
+    NotObserved,
+}
+
+impl Reason {
+    /// Every reason.
+    pub const ALL: [Self; 6] = [
+        Self::Duplicate,
+        Self::Rejected,
+        Self::TaskNotFound,
+        Self::InvalidTask,
+        Self::TimedOut,
+        Self::NotObserved,
+    ];
+
+    /// The name used in the callback, the API, the store and the metrics.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Duplicate => "duplicate",
+            Self::Rejected => "rejected",
+            Self::TaskNotFound => "task_not_found",
+            Self::InvalidTask => "invalid_task",
+            Self::TimedOut => "timed_out",
+            Self::NotObserved => "not_observed",
+        }
+    }
+
+    /// The reason of that name.
+    #[must_use]
+    pub fn named(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|reason| reason.name() == name)
+    }
 }
 
 impl Outcome {
@@ -117,17 +150,24 @@ impl Outcome {
         }
     }
 
+    /// Its time is over, and Feishu gave no usable answer about it; `message` says why.
+    #[must_use]
+    pub fn not_observed(message: String) -> Self {
+        let failure =
+            Failure { reason: Reason::NotObserved, message: Some(message), duplicate_of: None };
+        Self { outcome: Class::Unresolved, delivery: None, failure: Some(failure) }
+    }
+
+    /// Why nobody can say how the task ended; `None` for an outcome that is final.
+    #[must_use]
+    pub fn unresolved_reason(&self) -> Option<&'static str> {
+        (self.outcome == Class::Unresolved).then(|| self.words().1)
+    }
+
     /// The class and, if there is one, the reason: for logs and metrics.
     #[must_use]
     pub fn words(&self) -> (&'static str, &'static str) {
-        let reason = match self.failure.as_ref().map(|failure| failure.reason) {
-            None => "none",
-            Some(Reason::Duplicate) => "duplicate",
-            Some(Reason::Rejected) => "rejected",
-            Some(Reason::TaskNotFound) => "task_not_found",
-            Some(Reason::InvalidTask) => "invalid_task",
-            Some(Reason::TimedOut) => "timed_out",
-        };
+        let reason = self.failure.as_ref().map_or("none", |failure| failure.reason.name());
         (self.outcome.name(), reason)
     }
 }

@@ -17,6 +17,8 @@ pub mod hold;
 pub mod lane;
 pub mod plan;
 pub mod quota;
+mod rewatch;
+mod unresolved;
 mod worker;
 
 use std::collections::BTreeMap;
@@ -69,7 +71,7 @@ pub struct Context {
 }
 
 /// Runs the lanes that are this daemon's until shutdown, and returns once each has written down
-/// what it must not forget and is given up.
+/// what it must not forget and is given up. Works off bulk rewatches meanwhile.
 pub async fn run(context: Context) {
-    fleet::run(context).await;
+    tokio::join!(fleet::run(context.clone()), rewatch::run(context));
 }

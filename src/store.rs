@@ -9,20 +9,24 @@
 
 mod attempt;
 pub mod fleet;
+mod lane;
 pub mod moving;
 mod notice;
 mod outbox;
 pub mod postgres;
 mod redelivery;
+pub mod rewatch;
 pub mod sqlite;
 mod ticket;
 
 pub use attempt::{Attempt, AttemptDetails};
+pub use lane::{Change, Checkpoint, Ending, Lease, Progress, Reservation, TakenLane, Watch};
 pub use notice::Notice;
 pub use outbox::{CALLBACK_GONE, Delivery, Next, Outbox};
 pub use redelivery::{
     NewRedelivery, Redelivery, RedeliveryFilter, RedeliveryState, RedeliveryStep,
 };
+pub use rewatch::{NewRewatch, Rewatch, RewatchFilter, RewatchPage, Rewatches, Unresolved};
 pub use ticket::AppTicket;
 
 use async_trait::async_trait;
@@ -30,7 +34,7 @@ use tokio::sync::broadcast;
 
 use crate::clock::Timestamp;
 use crate::outcome::Outcome;
-use crate::task::{LaneName, Registration, State, TaskId, TaskRef};
+use crate::task::{LaneName, Registration, State, TaskRef};
 
 /// Why the store could not do it.
 #[derive(Clone, Debug, thiserror::Error)]
@@ -49,9 +53,9 @@ pub enum StoreError {
 /// The result of every verb.
 pub type Result<T> = std::result::Result<T, StoreError>;
 
-/// All three views, and what keeps them together.
+/// All views, and what keeps them together.
 #[async_trait]
-pub trait Store: Registry + Lanes + Outbox {
+pub trait Store: Registry + Lanes + Outbox + Rewatches {
     /// Proves that a registration could be stored durably, by a small durable write.
     async fn ping(&self, now: Timestamp) -> Result<()>;
 
@@ -99,6 +103,8 @@ pub enum Old {
     Redeliveries,
     /// Which callback URLs were gone already before then: the next attempt there finds out anew.
     GoneCallbacks,
+    /// Bulk rewatches that were over before then.
+    Rewatches,
 }
 
 /// What just changed.
@@ -124,8 +130,9 @@ pub enum Hint {
 #[async_trait]
 pub trait Registry: Send + Sync {
     /// Stores registrations, all in one commit, answering in order. One that repeats an earlier
-    /// one (same client, task and callback, not cancelled) returns that one. One whose task has
-    /// an outcome already is due for delivery at once.
+    /// one (same client, task and callback, neither cancelled nor unresolved) returns that one. One
+    /// whose task has a final outcome already is due for delivery at once. A task that nobody
+    /// waited for is watched from the start.
     async fn register(&self, new: Vec<NewRegistration>) -> Result<Vec<Registered>>;
 
     /// One registration.
@@ -236,101 +243,16 @@ pub trait Lanes: Send + Sync {
     /// Writes down what a lane must not forget.
     async fn checkpoint(&self, lease: &Lease, checkpoint: Checkpoint) -> Result<()>;
 
-    /// Stores a task's outcome and makes its deliveries due, in one commit.
+    /// Stores a task's outcome and makes its deliveries due, in one commit. An unresolved one is
+    /// the registrations' alone: the task is watched again once somebody registers it again.
     async fn settle(&self, lease: &Lease, ending: Ending, outcome: Outcome) -> Result<()>;
 
-    /// Concludes `timed_out` for the task's registrations whose time is over at `ending.at`.
+    /// Stores this outcome for the task's registrations whose time is over at `ending.at`.
     /// Returns when the next of the others gives up, or `None` if nobody waits any more.
-    async fn give_up(&self, lease: &Lease, ending: Ending) -> Result<Option<Timestamp>>;
-}
-
-/// The right to write a lane's state.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Lease {
-    /// The lane's row.
-    pub lane: i64,
-    /// Grows with every owner.
-    pub epoch: i64,
-}
-
-/// A lane as its new owner finds it.
-#[derive(Clone, Debug)]
-pub struct TakenLane {
-    /// The right to write it.
-    pub lease: Lease,
-    /// Polls that were or may have been sent lately.
-    pub reservations: Vec<Reservation>,
-    /// What its estimate had learned.
-    pub memory: Option<Vec<u8>>,
-}
-
-/// Polls reserved ahead: sent at some time from `at` until the next reservation, or until the
-/// process died.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
-pub struct Reservation {
-    /// When they were reserved.
-    pub at: Timestamp,
-    /// How many.
-    pub polls: u32,
-}
-
-/// One changed task.
-#[derive(Clone, Debug)]
-pub struct Change {
-    /// The task's row.
-    pub task: TaskId,
-    /// Its place in the order of changes.
-    pub version: u64,
-    /// What to watch; `None` if nobody waits for it any more.
-    pub watch: Option<Watch>,
-}
-
-/// A task to watch.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Watch {
-    /// Feishu's website id.
-    pub website_id: String,
-    /// Feishu's delivery task id.
-    pub delivery_task_id: String,
-    /// When it was first registered.
-    pub registered_at: Timestamp,
-    /// The earliest time at which one of its registrations gives up.
-    pub give_up_at: Timestamp,
-    /// How far watching it had come.
-    pub progress: Progress,
-}
-
-/// How far watching a task has come.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Progress {
-    /// Polls so far.
-    pub polls: u32,
-    /// When it was last seen pending.
-    pub last_pending_at: Option<Timestamp>,
-    /// Since when Feishu has said that it knows no such task.
-    pub not_found_since: Option<Timestamp>,
-}
-
-/// What a lane must not forget. Absent parts stay as they are stored.
-#[derive(Clone, Debug, Default)]
-pub struct Checkpoint {
-    /// The reservations that still matter, the newest last.
-    pub reservations: Option<Vec<Reservation>>,
-    /// What the estimate has learned.
-    pub memory: Option<Vec<u8>>,
-    /// How far tasks have come.
-    pub progress: Vec<(TaskId, Progress)>,
-}
-
-/// How watching a task ended.
-#[derive(Clone, Debug)]
-pub struct Ending {
-    /// The task.
-    pub task: TaskId,
-    /// When.
-    pub at: Timestamp,
-    /// How far watching it had come.
-    pub progress: Progress,
-    /// Feishu's support id of the poll that decided it.
-    pub log_id: Option<String>,
+    async fn give_up(
+        &self,
+        lease: &Lease,
+        ending: Ending,
+        outcome: Outcome,
+    ) -> Result<Option<Timestamp>>;
 }

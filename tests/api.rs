@@ -25,6 +25,8 @@ mod redelivering;
 mod refusals;
 #[path = "api/registering.rs"]
 mod registering;
+#[path = "api/rewatching.rs"]
+mod rewatching;
 #[path = "api/rows.rs"]
 mod rows;
 #[path = "api/shares.rs"]

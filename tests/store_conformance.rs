@@ -6,6 +6,7 @@ mod store_conformance {
     pub mod notices;
     pub mod redeliveries;
     pub mod registrations;
+    pub mod rewatches;
     pub mod tasks;
     pub mod tickets;
 }
@@ -15,7 +16,7 @@ mod store_conformance {
 mod postgres_cluster;
 
 use store_conformance::{
-    deliveries, fixture, notices, redeliveries, registrations, tasks, tickets,
+    deliveries, fixture, notices, redeliveries, registrations, rewatches, tasks, tickets,
 };
 
 /// Runs every claim against one database.
@@ -79,6 +80,13 @@ macro_rules! every_claim {
                 a_bulk_redelivery_touches_only_what_fits_its_filter
                 a_cancelled_bulk_redelivery_goes_no_further
                 what_is_old_is_forgotten_in_small_steps_and_nothing_else
+            }
+            rewatches {
+                what_ended_unresolved_can_be_registered_again_and_is_watched_from_the_start
+                a_task_that_is_watched_keeps_what_is_known_of_it
+                a_bulk_rewatch_finds_what_fits_page_by_page
+                a_page_that_was_not_worked_off_comes_again_as_it_was_registered
+                clients_take_turns_with_their_bulk_rewatches
             }
         }
     };

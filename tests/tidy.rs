@@ -10,7 +10,7 @@ const FILE_LINES_MAX: usize = 400;
 const ARCHITECTURE_LINES_MAX: usize = 200;
 
 /// Decisions: they take the time and randomness as arguments and return what to do.
-const PURE: [&str; 27] = [
+const PURE: [&str; 28] = [
     "src/task.rs",
     "src/outcome.rs",
     "src/config/model.rs",
@@ -18,6 +18,7 @@ const PURE: [&str; 27] = [
     "src/polling/hold.rs",
     "src/polling/failing.rs",
     "src/polling/deadlines.rs",
+    "src/polling/unresolved.rs",
     "src/polling/fleet/tenure.rs",
     "src/app/crew/report.rs",
     "src/polling/plan.rs",

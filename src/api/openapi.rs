@@ -21,6 +21,7 @@ use super::registrations::{batch, change, create, read};
 use super::shared::Shared;
 use super::{
     accounts, events, fleet, health, keys, observe, origins, outcomes, ping, redeliveries,
+    rewatches,
 };
 use crate::clock::Timestamp;
 
@@ -115,6 +116,9 @@ fn described() -> (Router<Arc<Shared>>, OpenApi) {
         .routes(routes!(read::show, change::cancel))
         .routes(routes!(read::attempts))
         .routes(routes!(change::redeliver))
+        .routes(routes!(change::rewatch))
+        .routes(routes!(rewatches::create))
+        .routes(routes!(rewatches::show, rewatches::cancel))
         .routes(routes!(redeliveries::create))
         .routes(routes!(redeliveries::show, redeliveries::cancel))
         .routes(routes!(outcomes::outcomes))

@@ -5,13 +5,14 @@ use std::sync::Arc;
 use axum::Json;
 use axum::body::Body;
 use axum::extract::State;
-use axum::http::{HeaderMap, HeaderValue, StatusCode, Uri, header};
-use axum::response::{IntoResponse, Response};
+use axum::http::{HeaderMap, Uri};
+use axum::response::Response;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use super::auth::Caller;
 use super::body::{self, BODY_BYTES_MAX};
+use super::bulk::{self, EVER};
 use super::openapi::{BodyRefused, QueryRefused, Refused};
 use super::problem::{FieldError, Kind, Problem, Result};
 use super::query::Query;
@@ -81,9 +82,6 @@ pub struct FilterView {
     callback_host: Option<String>,
 }
 
-/// No registration ended before this.
-const EVER: Timestamp = Timestamp(0);
-
 impl From<Redelivery> for RedeliveryView {
     fn from(it: Redelivery) -> Self {
         let filter = FilterView {
@@ -130,12 +128,7 @@ pub async fn create(
     let owner = caller.client().name.clone();
     let new = NewRedelivery { id, owner, filter, created_at: now };
     let begun = shared.answer(shared.store().begin_redelivery(new)).await?;
-    let location = HeaderValue::try_from(format!("/v1/redeliveries/{}", begun.id)).ok();
-    let mut response = (StatusCode::ACCEPTED, Json(RedeliveryView::from(begun))).into_response();
-    if let Some(location) = location {
-        response.headers_mut().insert(header::LOCATION, location);
-    }
-    Ok(response)
+    Ok(bulk::accepted(&format!("/v1/redeliveries/{}", begun.id), RedeliveryView::from(begun)))
 }
 
 /// Look at a bulk redelivery's progress
@@ -201,22 +194,9 @@ fn filter(
             RegistrationState::Undeliverable
         }
     };
-    let mut time = |text: Option<String>, pointer: &str| {
-        let read = text?.parse::<Timestamp>();
-        read.map_err(|error| errors.push(FieldError::at(pointer, error))).ok()
-    };
-    let since = time(since, "/since").unwrap_or(EVER);
-    let until = time(until, "/until").map_or(now, |until| until.min(now));
-    let own = caller.client().name.clone();
-    let client = match (caller.is_operator(), client) {
-        (true, client) => client,
-        (false, Some(other)) if other != own => {
-            let detail = "another client's registrations are not yours to send";
-            errors.push(FieldError::at("/client", detail));
-            None
-        }
-        (false, _) => Some(own),
-    };
+    let since = bulk::time(since, "/since", &mut errors).unwrap_or(EVER);
+    let until = bulk::time(until, "/until", &mut errors).map_or(now, |until| until.min(now));
+    let client = bulk::client(caller, client, &mut errors);
     if !errors.is_empty() {
         return Err(errors);
     }

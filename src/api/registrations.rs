@@ -9,6 +9,7 @@ use axum::Json;
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 
+use super::problem::{Kind, Problem, Result};
 use crate::store::Registered;
 use crate::task::Registration;
 
@@ -24,6 +25,12 @@ fn inner(registered: Registered) -> Registration {
     match registered {
         Registered::New(registration) | Registered::Existing(registration) => registration,
     }
+}
+
+/// The answer to the only registration of a call.
+fn only(registered: Vec<Registered>) -> Result<Registered> {
+    let missing = || Problem::new(Kind::Internal, "the store answered for no registration");
+    registered.into_iter().next().ok_or_else(missing)
 }
 
 /// The resource, with the place where it is found again.

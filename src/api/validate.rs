@@ -211,7 +211,8 @@ pub fn callback_url(text: &str) -> Result<Url, String> {
     Ok(url)
 }
 
-fn origin(url: &Url) -> String {
+/// A URL's `scheme://host:port`.
+pub fn origin(url: &Url) -> String {
     let port = url.port_or_known_default().unwrap_or_default();
     format!("{}://{}:{port}", url.scheme(), url.host_str().unwrap_or_default())
 }

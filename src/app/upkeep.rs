@@ -98,6 +98,7 @@ impl Upkeep {
             in_steps(|| store.forget(Old::Redeliveries, redeliveries, PRUNE_STEP)).await;
             let gone = now.before(GONE_KEPT);
             in_steps(|| store.forget(Old::GoneCallbacks, gone, PRUNE_STEP)).await;
+            in_steps(|| store.forget(Old::Rewatches, redeliveries, PRUNE_STEP)).await;
         }
     }
 

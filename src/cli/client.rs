@@ -6,6 +6,7 @@ mod inspect;
 mod redeliver;
 mod register;
 mod render;
+mod rewatch;
 mod wait;
 
 use std::future::Future;
@@ -34,6 +35,9 @@ pub enum Command {
     Redeliver(Box<redeliver::Args>),
     /// Show how far a redelivery of many is, or cancel it
     Redelivery(redeliver::ProgressArgs),
+    /// Watch one unresolved registration again, or many by a filter
+    #[command(after_help = rewatch::EXAMPLES)]
+    Rewatch(Box<rewatch::Args>),
     /// Show every attempt to tell a registration's callback
     Attempts(inspect::OneArgs),
     /// Show how each account does (for operators)
@@ -52,6 +56,7 @@ pub fn run(command: Command) -> Exit {
         Command::Cancel(args) => finish(inspect::cancel(args)),
         Command::Redeliver(args) => finish(redeliver::run(*args)),
         Command::Redelivery(args) => finish(redeliver::progress(args)),
+        Command::Rewatch(args) => finish(rewatch::run(*args)),
         Command::Attempts(args) => finish(inspect::attempts(args)),
         Command::Accounts(args) => finish(inspect::accounts(args)),
         Command::Fleet(args) => finish(inspect::fleet(args)),

@@ -68,7 +68,7 @@ pub(super) fn polling(root: &Table<'_>) -> Option<Polling> {
     if polling.not_found_grace >= polling.give_up_after {
         root.reader.warn(
             "polling.not_found_grace is not shorter than polling.give_up_after: unknown tasks \
-             will end as timed_out",
+             will end unresolved",
         );
     }
     Some(polling)

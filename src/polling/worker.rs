@@ -1,5 +1,6 @@
 //! One lane's shell: performs the steps its brain asks for and feeds it what happens.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -17,6 +18,7 @@ use crate::store::{Change, Ending, Lease, StoreError, Watch};
 use crate::task::{LaneName, TaskId};
 
 mod effects;
+mod ending;
 mod names;
 mod progress;
 mod show;
@@ -51,6 +53,8 @@ pub(super) struct Worker {
     names: Names,
     unwritten: Unwritten,
     version: u64,
+    /// Tasks that changed while their end was being stored, and to which version.
+    ending: BTreeMap<TaskId, u64>,
     loading: Loading,
     upstreams: watch::Receiver<Arc<Upstreams>>,
     effects: FuturesUnordered<BoxFuture<'static, Event>>,
@@ -97,6 +101,7 @@ impl Worker {
             names: Names::default(),
             unwritten: Unwritten::default(),
             version: 0,
+            ending: BTreeMap::new(),
             loading: Loading::Idle,
             upstreams,
             effects: FuturesUnordered::new(),
@@ -174,6 +179,7 @@ impl Worker {
                 self.lane.gave_up(task, next, now);
                 if next.is_none() {
                     self.forget(task);
+                    self.read_again(task);
                 }
             }
             Event::Ended { task, next: Err(error) } => {
@@ -225,15 +231,6 @@ impl Worker {
         self.effects.push(effects::settle(store, self.lease, ending, outcome));
     }
 
-    fn give_up(&mut self, task: TaskId) {
-        let Some(ending) = self.ending(task, None) else { return };
-        let delivery_task_id = self.names.id(task);
-        tracing::info!(lane = %self.name, delivery_task_id, polls = ending.progress.polls,
-            "a registration's time is over: timed_out");
-        let store = Arc::clone(&self.context.store);
-        self.effects.push(effects::give_up(store, self.lease, ending));
-    }
-
     fn load(&mut self) {
         if self.loading != Loading::Idle {
             self.loading = Loading::Again;
@@ -252,7 +249,12 @@ impl Worker {
         for change in changes {
             self.version = self.version.max(change.version);
             match change.watch {
-                Some(watch) => self.watch(change.task, &watch, now),
+                Some(watch) => {
+                    if self.lane.is_ending(change.task) {
+                        self.ending.insert(change.task, change.version);
+                    }
+                    self.watch(change.task, &watch, now);
+                }
                 None => self.forget(change.task),
             }
         }

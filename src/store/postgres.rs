@@ -19,6 +19,7 @@ mod notices;
 mod outbox;
 mod redelivery;
 mod register;
+mod rewatch;
 mod rows;
 mod schema;
 mod session;
@@ -285,10 +286,16 @@ impl Lanes for Postgres {
         Ok(())
     }
 
-    async fn give_up(&self, lease: &Lease, ending: Ending) -> Result<Option<Timestamp>> {
+    async fn give_up(
+        &self,
+        lease: &Lease,
+        ending: Ending,
+        outcome: Outcome,
+    ) -> Result<Option<Timestamp>> {
         let mut hints = Vec::new();
-        let next =
-            on_session!(self.sessions, |db| ending::give_up(&db, *lease, &ending, &mut hints))?;
+        let next = on_session!(self.sessions, |db| ending::give_up(
+            &db, *lease, &ending, &outcome, &mut hints
+        ))?;
         self.hints.tell(hints);
         Ok(next)
     }

@@ -10,6 +10,7 @@ mod outbox;
 mod readers;
 mod redelivery;
 mod register;
+mod rewatch;
 mod rows;
 mod schema;
 mod tickets;
@@ -308,9 +309,16 @@ impl Lanes for Sqlite {
         self.writer.write(move |db, hints| lanes::settle(db, lease, &ending, &outcome, hints)).await
     }
 
-    async fn give_up(&self, lease: &Lease, ending: Ending) -> Result<Option<Timestamp>> {
+    async fn give_up(
+        &self,
+        lease: &Lease,
+        ending: Ending,
+        outcome: Outcome,
+    ) -> Result<Option<Timestamp>> {
         let lease = *lease;
-        self.writer.write(move |db, hints| lanes::give_up(db, lease, &ending, hints)).await
+        self.writer
+            .write(move |db, hints| lanes::give_up(db, lease, &ending, &outcome, hints))
+            .await
     }
 }
 

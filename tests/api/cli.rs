@@ -4,6 +4,7 @@ use std::process::{Command, Output};
 
 use outcomed::api::Limits;
 use outcomed::config::Listen;
+use outcomed::outcome::Outcome;
 use outcomed::store::Next;
 use serde_json::Value;
 
@@ -37,6 +38,32 @@ const REGISTER: [&str; 6] = [
     "https://hr.example.com/hooks",
     "--json",
 ];
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_ended_unresolved_is_watched_again_from_the_command_line() {
+    let api = Api::start().await;
+    let url = format!("http://{}/", api.address);
+    let first = json_of(&run(&url, ATS, &REGISTER).await);
+    let id = first["id"].as_str().unwrap();
+    let refused = run(&url, ATS, &["rewatch", id]).await;
+    assert_eq!(refused.status.code(), Some(1));
+    assert!(err(&refused).contains("wait for it"), "{}", err(&refused));
+    api.end("task-1", Outcome::not_observed("Feishu was away".into())).await;
+    let again = json_of(&run(&url, ATS, &["rewatch", id, "--json"]).await);
+    assert_eq!(again["state"], "watching");
+    assert_ne!(again["id"], first["id"]);
+    let many = ["rewatch", "--account", "default", "--reason", "not_observed", "--json"];
+    let many = json_of(&run(&url, ATS, &many).await);
+    let bulk = many["id"].as_str().unwrap();
+    let shown = out(&run(&url, ATS, &["rewatch", bulk]).await);
+    assert!(shown.contains("running, 0 of 1 watched again"), "{shown}");
+    let stopped = out(&run(&url, ATS, &["rewatch", bulk, "--cancel"]).await);
+    assert!(stopped.contains("cancelled"), "{stopped}");
+    for wrong in [&["rewatch"][..], &["rewatch", id, "--cancel"], &["rewatch", id, "--since", "x"]]
+    {
+        assert_eq!(run(&url, ATS, wrong).await.status.code(), Some(2), "{wrong:?}");
+    }
+}
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_registration_lives_its_life_on_the_command_line() {

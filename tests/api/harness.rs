@@ -162,6 +162,12 @@ impl Api {
 
     /// The task ends well, as polling would have it stored.
     pub(crate) async fn settle(&self, delivery_task_id: &str) {
+        let ids = Ids { application_id: Some("6960663240925956657".into()), ..Ids::default() };
+        self.end(delivery_task_id, Outcome::succeeded(ids)).await;
+    }
+
+    /// The task ends like this.
+    pub(crate) async fn end(&self, delivery_task_id: &str, outcome: Outcome) {
         let store: &dyn Store = self.store.as_ref();
         let lane = LaneName { account: "default".into(), kind: Kind::default() };
         let now = SystemClock::new().wall();
@@ -171,8 +177,7 @@ impl Api {
         let task = changes.iter().find(|it| it.watch.as_ref().is_some_and(named)).unwrap().task;
         let progress = Progress { polls: 3, last_pending_at: Some(now), not_found_since: None };
         let ending = Ending { task, at: now, progress, log_id: Some("20261122".into()) };
-        let ids = Ids { application_id: Some("6960663240925956657".into()), ..Ids::default() };
-        store.settle(&lease, ending, Outcome::succeeded(ids)).await.unwrap();
+        store.settle(&lease, ending, outcome).await.unwrap();
     }
 
     /// Every due delivery is attempted once.

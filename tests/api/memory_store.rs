@@ -9,8 +9,9 @@ use outcomed::clock::Timestamp;
 use outcomed::outcome::Outcome;
 use outcomed::store::{
     AppTicket, Attempt, Change, Checkpoint, Delivery, Ending, Filter, Hint, Lanes, Lease,
-    NewRedelivery, NewRegistration, Next, Notice, Old, Outbox, Redelivery, RedeliveryState,
-    RedeliveryStep, Registered, Registry, Result, Store, StoreError, TakenLane, Watch,
+    NewRedelivery, NewRegistration, NewRewatch, Next, Notice, Old, Outbox, Redelivery,
+    RedeliveryState, RedeliveryStep, Registered, Registry, Result, Rewatch, RewatchPage, Rewatches,
+    Store, StoreError, TakenLane, Watch,
 };
 use outcomed::task::{DeliveryState, LaneName, Registration, State, TaskId, TaskRef};
 use tokio::sync::broadcast;
@@ -277,7 +278,12 @@ impl Lanes for MemoryStore {
         Ok(())
     }
 
-    async fn give_up(&self, _lease: &Lease, _ending: Ending) -> Result<Option<Timestamp>> {
+    async fn give_up(
+        &self,
+        _lease: &Lease,
+        _ending: Ending,
+        _outcome: Outcome,
+    ) -> Result<Option<Timestamp>> {
         unreachable!("the API polls nothing")
     }
 }
@@ -350,5 +356,35 @@ impl Outbox for MemoryStore {
 
     async fn callback_accepts(&self, _client: &str, _url: &str) -> Result<()> {
         Ok(())
+    }
+}
+
+#[async_trait]
+impl Rewatches for MemoryStore {
+    async fn begin_rewatch(&self, new: NewRewatch) -> Result<Option<Rewatch>> {
+        self.with(|rows| rows.begin_rewatch(new)).await
+    }
+
+    async fn rewatch(&self, id: &str) -> Result<Option<Rewatch>> {
+        self.with(|rows| rows.rewatches.get(id).cloned()).await
+    }
+
+    async fn cancel_rewatch(&self, id: &str, now: Timestamp) -> Result<Option<Rewatch>> {
+        self.with(|rows| {
+            let row = rows.rewatches.get_mut(id)?;
+            if row.state == RedeliveryState::Running {
+                (row.state, row.finished_at) = (RedeliveryState::Cancelled, Some(now));
+            }
+            Some(row.clone())
+        })
+        .await
+    }
+
+    async fn rewatch_page(&self, _: u32, _: Timestamp) -> Result<Option<RewatchPage>> {
+        unreachable!("the API works nothing off")
+    }
+
+    async fn rewatched(&self, _: &RewatchPage, _: u32, _: Timestamp) -> Result<()> {
+        unreachable!("the API works nothing off")
     }
 }

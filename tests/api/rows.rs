@@ -2,8 +2,11 @@
 
 use std::collections::BTreeMap;
 
-use outcomed::outcome::{Observed, Outcome, Report};
-use outcomed::store::{Attempt, Ending, NewRegistration, Redelivery, Registered};
+use outcomed::outcome::{Class, Observed, Outcome, Report};
+use outcomed::store::rewatch::RUNNING_MAX;
+use outcomed::store::{
+    Attempt, Ending, NewRegistration, NewRewatch, Redelivery, RedeliveryState, Registered, Rewatch,
+};
 use outcomed::task::{Callback, DeliveryState, Registration, State, TaskRef};
 use serde_json::value::RawValue;
 
@@ -16,6 +19,11 @@ pub(crate) struct Rows {
     pub(crate) tasks: Vec<TaskRef>,
     pub(crate) pings: u32,
     pub(crate) redeliveries: BTreeMap<String, Redelivery>,
+    pub(crate) rewatches: BTreeMap<String, Rewatch>,
+}
+
+fn unresolved(row: &Registration) -> bool {
+    row.outcome.as_ref().is_some_and(|report| report.outcome == Class::Unresolved)
 }
 
 impl Rows {
@@ -25,11 +33,13 @@ impl Rows {
                 && row.task == new.task
                 && row.callback.url == new.callback_url
                 && row.state != State::Cancelled
+                && !unresolved(row)
         });
         if let Some(existing) = same {
             return Registered::Existing(existing.clone());
         }
-        let known = self.registrations.values().find(|row| row.task == new.task);
+        let known =
+            self.registrations.values().find(|row| row.task == new.task && !unresolved(row));
         let known = known.and_then(|row| row.outcome.clone());
         let registration = Registration {
             id: new.id.clone(),
@@ -53,6 +63,28 @@ impl Rows {
         }
         self.registrations.insert(new.id, registration.clone());
         Registered::New(registration)
+    }
+
+    pub(crate) fn begin_rewatch(&mut self, new: NewRewatch) -> Option<Rewatch> {
+        let mine = self.rewatches.values().filter(|it| it.owner == new.owner);
+        if mine.count() >= RUNNING_MAX as usize {
+            return None;
+        }
+        let fits = |row: &&Registration| {
+            unresolved(row) && new.filter.client.as_ref().is_none_or(|it| *it == row.client)
+        };
+        let begun = Rewatch {
+            matched: self.registrations.values().filter(fits).count() as u64,
+            id: new.id.clone(),
+            owner: new.owner,
+            filter: new.filter,
+            state: RedeliveryState::Running,
+            created_at: new.created_at,
+            finished_at: None,
+            done: 0,
+        };
+        self.rewatches.insert(new.id, begun.clone());
+        Some(begun)
     }
 
     pub(crate) fn settle(

@@ -37,6 +37,15 @@ pub(crate) fn unresolved(reason: &str) -> Expected {
     Expected { outcome: "unresolved", ..failed(reason, None, None) }
 }
 
+/// Never seen, and the callback's message says why in these words among others.
+#[track_caller]
+pub(crate) fn not_observed(callback: &Callback, words: &[&str]) -> Expected {
+    let message = callback.json()["data"]["failure"]["message"].clone();
+    let told = message.as_str().unwrap_or_default();
+    assert!(words.iter().all(|word| told.contains(word)), "{words:?} in: {message}");
+    Expected { outcome: "unresolved", ..failed("not_observed", Some(told), None) }
+}
+
 fn time(value: &Value) -> i64 {
     let text = value.as_str().unwrap();
     assert!(text.len() == 24 && text.ends_with('Z'), "no RFC 3339 UTC with milliseconds: {text}");
@@ -63,7 +72,8 @@ pub(crate) fn assert_says(
     let told: Vec<&Poll> = polls.iter().filter(|poll| !poll.refused).collect();
     let observed = &body["data"]["observed"];
     let settled_at = &observed["settled_at"];
-    let timed_out = expected.failure["reason"] == "timed_out";
+    let reason = &expected.failure["reason"];
+    let timed_out = reason == "timed_out" || reason == "not_observed";
     let not_found = expected.failure["reason"] == "task_not_found";
     // Whether the last one told the end is for the caller to say.
     let last_pending =

@@ -5,10 +5,10 @@ use std::time::Duration;
 use serde_json::{Value, json};
 use tokio::time::Instant;
 
-use crate::daemon::{Stage, until, wanted};
-use crate::expected::{assert_says, succeeded};
+use crate::daemon::{ATS, Daemon, Stage, until, wanted};
+use crate::expected::{assert_says, not_observed, succeeded};
 use crate::http::{Answer, reply};
-use crate::receiver::silence;
+use crate::receiver::{Callback, silence};
 use crate::upstream::{Say, data, error, ids, pending, success};
 
 const HTML: (&str, &str) = ("Content-Type", "text/html");
@@ -164,4 +164,81 @@ async fn polls_that_hang_hold_up_no_other_task() {
     assert!(first.iter().all(|callback| callback.task().starts_with('g')));
     receiver.distinct(20).await;
     upstream.assert_polite();
+}
+
+/// Everything Feishu says is lost until the deadline of `tasks`; their registrations.
+async fn lost_until_the_deadline(stage: &Stage, daemon: &Daemon, tasks: &[&str]) -> Vec<Value> {
+    stage.upstream.state().to_all = Some(Say::Else(Answer::Reset));
+    let wanted = |task: &&str| {
+        let mut body = wanted(task, &stage.receiver.url("/"));
+        body["give_up_after"] = json!("2s");
+        body
+    };
+    let registered = daemon.register_all(tasks.iter().map(wanted).collect()).await;
+    for callback in stage.receiver.distinct(tasks.len()).await {
+        not_observed(&callback, &["no answer", "account default"]);
+    }
+    registered
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn after_an_outage_one_or_many_are_watched_again_and_told() {
+    let stage = Stage::new().await;
+    let (upstream, receiver) = (&stage.upstream, &stage.receiver);
+    let tasks = ["r0", "r1", "r2", "r3", "r4"];
+    for task in tasks {
+        upstream.script(task, [success()]);
+    }
+    let daemon = stage.home.start().await;
+    let lost = lost_until_the_deadline(&stage, &daemon, &tasks).await;
+    upstream.state().to_all = None;
+
+    let path = format!("/v1/registrations/{}/rewatch", lost[0]["id"].as_str().unwrap());
+    let one = daemon.call("POST", &path, ATS, None).await;
+    assert_eq!(one.status, 201, "{one:?}");
+    let told = receiver.distinct(tasks.len() + 1).await.pop().unwrap();
+    assert_eq!(told.json()["type"], "delivery_task.succeeded");
+    assert_eq!(told.json()["data"]["registration_id"], one.json()["id"]);
+
+    // All of them: the one that is told already is not watched a third time.
+    let since = lost[0]["created_at"].as_str().unwrap();
+    let body = json!({"account": "default", "reason": "not_observed", "since": since}).to_string();
+    let many = daemon.call("POST", "/v1/rewatches", ATS, Some(&body)).await;
+    assert_eq!((many.status, &many.json()["matched"]), (202, &json!(5)), "{many:?}");
+    let told = receiver.distinct(2 * tasks.len()).await;
+    let succeeded = |it: &&Callback| it.json()["type"] == "delivery_task.succeeded";
+    let mut ended: Vec<String> = told.iter().filter(succeeded).map(Callback::task).collect();
+    ended.sort();
+    assert_eq!(ended, tasks);
+    let path = format!("/v1/rewatches/{}", many.json()["id"].as_str().unwrap());
+    let finished = async || {
+        let it = daemon.get(&path).await;
+        (it["state"] == "finished").then_some(it)
+    };
+    assert_eq!(until("it is worked off", finished, || daemon.log()).await["done"], 4);
+    silence().await;
+    assert_eq!(receiver.so_far().len(), 2 * tasks.len(), "each exactly once");
+    let first = daemon.get(&format!("/v1/registrations/{}", lost[1]["id"].as_str().unwrap())).await;
+    assert_eq!(first["outcome"]["failure"]["reason"], "not_observed", "the old one stays");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_bulk_rewatch_goes_on_after_a_kill() {
+    let stage = Stage::new().await;
+    let (upstream, receiver) = (&stage.upstream, &stage.receiver);
+    let tasks = ["k0", "k1", "k2"];
+    for task in tasks {
+        upstream.script(task, [success()]);
+    }
+    let daemon = stage.home.start().await;
+    lost_until_the_deadline(&stage, &daemon, &tasks).await;
+    upstream.state().to_all = None;
+    let body = json!({"reason": "not_observed"}).to_string();
+    let many = daemon.call("POST", "/v1/rewatches", ATS, Some(&body)).await;
+    assert_eq!(many.status, 202);
+    daemon.kill().await;
+    let _daemon = stage.home.start().await;
+    let told = receiver.distinct(2 * tasks.len()).await;
+    let succeeded = told.iter().filter(|it| it.json()["type"] == "delivery_task.succeeded");
+    assert_eq!(succeeded.count(), tasks.len());
 }

@@ -68,7 +68,7 @@ async fn the_program_shows_its_progress_and_sums_up() {
     let lines: Vec<Vec<&str>> = data.lines().map(|l| l.split_whitespace().collect()).collect();
     let registration = lines.iter().find(|line| line[0] == "registration").unwrap();
     assert_eq!((registration[1], registration[2].len()), ("80", 64), "{data}");
-    assert_eq!(lines.len(), 9, "{data}");
+    assert_eq!(lines.len(), 10, "{data}");
     let daemon = Command::new(env!("CARGO_BIN_EXE_outcomed"))
         .args(["serve", "--listen", "127.0.0.1:0", "--store", &world.from()])
         .current_dir(world.file.parent().unwrap())

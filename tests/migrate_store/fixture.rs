@@ -13,8 +13,8 @@ use outcomed::store::postgres::Postgres;
 use outcomed::store::sqlite::{OpenError, Sqlite};
 use outcomed::store::{
     AppTicket, Attempt, AttemptDetails, Checkpoint, Delivery, Ending, Filter, Lanes, Lease,
-    NewRedelivery, NewRegistration, Next, Notice, Outbox, Progress, RedeliveryFilter, Registry,
-    Reservation, Store,
+    NewRedelivery, NewRegistration, NewRewatch, Next, Notice, Outbox, Progress, RedeliveryFilter,
+    Registry, Reservation, RewatchFilter, Rewatches, Store,
 };
 use outcomed::task::{Kind, LaneName, State, TaskId, TaskRef};
 
@@ -224,6 +224,7 @@ async fn fill(store: &Sqlite, tasks: usize) {
     }
     store.cancel_redelivery("redel_3", Timestamp(7_001)).await.unwrap();
     store.step_redelivery(&[], 2, Timestamp(7_002)).await.unwrap();
+    rewatch(store).await;
     for (subject, next) in [("account default", Some(9_000)), ("origin https://a:443", None)] {
         let notice = Notice {
             client: "ats".into(),
@@ -247,6 +248,22 @@ async fn fill(store: &Sqlite, tasks: usize) {
         assert!(store.record_attempt(delivery, attempt, Next::Gone).await.unwrap());
     }
     store.ping(Timestamp(9)).await.unwrap();
+}
+
+/// A bulk rewatch in the middle of its work.
+async fn rewatch(store: &Sqlite) {
+    let filter = RewatchFilter {
+        client: Some("ats".into()),
+        account: Some("default".into()),
+        reason: Some(Reason::TimedOut),
+        since: Timestamp(0),
+        until: Timestamp(99_000),
+    };
+    let (id, owner) = ("rwt_1".into(), "ops".into());
+    let new = NewRewatch { id, owner, filter, created_at: Timestamp(7_000) };
+    store.begin_rewatch(new).await.unwrap().unwrap();
+    let page = store.rewatch_page(1, Timestamp(7_001)).await.unwrap().unwrap();
+    store.rewatched(&page, 1, Timestamp(7_001)).await.unwrap();
 }
 
 /// Everything that the store's verbs tell without changing anything, as text.
@@ -280,6 +297,7 @@ pub async fn told<S: Store>(store: &S) -> Vec<String> {
     for id in ["redel_1", "redel_2", "redel_3"] {
         told.push(format!("{:?}", store.redelivery(id).await.unwrap().unwrap()));
     }
+    told.push(format!("{:?}", store.rewatch("rwt_1").await.unwrap().unwrap()));
     told.push(format!("{:?}", store.notices().await.unwrap()));
     for AppTicket { app_id, ticket, at } in store.tickets().await.unwrap() {
         told.push(format!("{app_id} {} {at}", ticket.expose()));

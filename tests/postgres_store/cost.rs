@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use outcomed::clock::Timestamp;
+use outcomed::outcome::{Outcome, Reason};
 use outcomed::store::fleet::Fleet;
 use outcomed::store::{
     Attempt, AttemptDetails, Checkpoint, Lanes, Lease, Next, Outbox, Progress, Registry,
@@ -181,7 +182,7 @@ async fn every_hot_statement_uses_indexes_at_200_000_rows() {
         );
         let mut over = ending(TaskId(waiting.parse().unwrap()));
         over.at = Timestamp(99_000);
-        a.store.give_up(&lease, over).await.unwrap();
+        a.store.give_up(&lease, over, Outcome::unresolved(Reason::TimedOut)).await.unwrap();
         a.store.beat(&a.me, &[lease]).await.unwrap();
         a.store.ping(Timestamp(1)).await.unwrap();
         assert_eq!(a.store.prune(Timestamp(4_000), 5).await.unwrap(), 5);

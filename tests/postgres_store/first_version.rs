@@ -47,6 +47,18 @@ impl FirstVersion {
 
     /// Registers a task, as `reg_ID` of the client `ats`.
     pub async fn register(&self, id: &str) {
+        assert_eq!(self.try_register(id).await.unwrap(), 1);
+        self.client.batch_execute("COMMIT").await.unwrap();
+    }
+
+    /// Why a registration is refused.
+    pub async fn register_refused(&self, id: &str) -> String {
+        let refused = self.try_register(id).await.expect_err("it is refused");
+        self.client.batch_execute("ROLLBACK").await.unwrap();
+        refused.as_db_error().unwrap().message().to_owned()
+    }
+
+    async fn try_register(&self, id: &str) -> Result<usize, tokio_postgres::Error> {
         let (registration, url) = (format!("reg_{id}"), "https://ats.example/hook");
         let (one, kind, site) = (["one"], ["hire.website_delivery"], ["7047318856652261676"]);
         let (ids, times) = ([registration.as_str()], [1_000_i64]);
@@ -58,8 +70,9 @@ impl FirstVersion {
         let (origins, hosts) = (&["https://ats.example:443"][..], &["ats.example"][..]);
         let (metadata, give_up) = (&["{}"][..], &[61_000_i64][..]);
         let made = self
-            .ask(
-                "register",
+            .client
+            .query(
+                &self.statements["register"],
                 &[
                     &one,
                     &kind,
@@ -75,9 +88,8 @@ impl FirstVersion {
                     &give_up,
                 ],
             )
-            .await;
-        assert_eq!(made.len(), 1);
-        self.client.batch_execute("COMMIT").await.unwrap();
+            .await?;
+        Ok(made.len())
     }
 
     /// The rest of a task's life: polled, settled, tried twice, redelivered, delivered.

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use outcomed::clock::Timestamp;
+use outcomed::outcome::{Outcome, Reason};
 use outcomed::store::fleet::{Fleet, LEASE, LEASE_MARGIN};
 use outcomed::store::{Checkpoint, Hint, Lanes, Outbox, Registry, Store, StoreError};
 use outcomed::task::State;
@@ -76,7 +77,10 @@ async fn every_write_of_a_paused_owner_is_refused_after_the_takeover() {
         let memory = Checkpoint { memory: Some(vec![9]), ..Checkpoint::default() };
         let writes = [
             a.store.settle(&old, ending(task), success()).await,
-            a.store.give_up(&old, ending(task)).await.map(drop),
+            a.store
+                .give_up(&old, ending(task), Outcome::unresolved(Reason::TimedOut))
+                .await
+                .map(drop),
             a.store.checkpoint(&old, memory).await,
         ];
         refused += writes.iter().filter(|w| matches!(w, Err(StoreError::LeaseLost))).count();

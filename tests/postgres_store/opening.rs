@@ -24,7 +24,7 @@ async fn daemons_that_start_together_make_the_schema_once() {
     for store in stores {
         store.unwrap().ping(Timestamp(1)).await.unwrap();
     }
-    assert_eq!(db.sql("SELECT string_agg(version::text, ' ') FROM schema_migration"), "0 1 2 3");
+    assert_eq!(db.sql("SELECT string_agg(version::text, ' ') FROM schema_migration"), "0 1 2 3 4");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -45,7 +45,9 @@ fn told_truly(row: &Registration, report: &Report, life: Life) {
     let reason = report.failure.as_ref().map(|failure| failure.reason);
     let settled_at = report.observed.settled_at.0 - EPOCH;
     match (report.outcome, reason) {
-        (Class::Unresolved, Some(Reason::TimedOut)) => {
+        (Class::Unresolved, Some(reason @ (Reason::TimedOut | Reason::NotObserved))) => {
+            let pending = report.observed.last_pending_at.is_some();
+            assert_eq!(pending, reason == Reason::TimedOut, "{row:?}");
             assert!(report.observed.settled_at >= row.give_up_at, "given up too early: {row:?}");
         }
         (Class::Unresolved, Some(Reason::TaskNotFound)) => {

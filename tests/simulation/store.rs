@@ -8,8 +8,9 @@ use outcomed::outcome::Outcome;
 use outcomed::store::sqlite::Sqlite;
 use outcomed::store::{
     AppTicket, Attempt, Change, Checkpoint, Delivery, Ending, Filter, Hint, Lanes, Lease,
-    NewRedelivery, NewRegistration, Next, Notice, Old, Outbox, Redelivery, RedeliveryStep,
-    Registered, Registry, Result, Store, StoreError, TakenLane,
+    NewRedelivery, NewRegistration, NewRewatch, Next, Notice, Old, Outbox, Redelivery,
+    RedeliveryStep, Registered, Registry, Result, Rewatch, RewatchPage, Rewatches, Store,
+    StoreError, TakenLane,
 };
 use outcomed::task::{LaneName, Registration, State};
 use tokio::sync::broadcast;
@@ -136,8 +137,13 @@ impl Lanes for Mortal {
         self.world.effect().await;
         result
     }
-    async fn give_up(&self, lease: &Lease, ending: Ending) -> Result<Option<Timestamp>> {
-        mortally!(self.give_up(lease, ending))
+    async fn give_up(
+        &self,
+        lease: &Lease,
+        ending: Ending,
+        outcome: Outcome,
+    ) -> Result<Option<Timestamp>> {
+        mortally!(self.give_up(lease, ending, outcome))
     }
 }
 
@@ -168,5 +174,24 @@ impl Outbox for Mortal {
     }
     async fn callback_accepts(&self, client: &str, url: &str) -> Result<()> {
         mortally!(self.callback_accepts(client, url))
+    }
+}
+
+#[async_trait]
+impl Rewatches for Mortal {
+    async fn begin_rewatch(&self, new: NewRewatch) -> Result<Option<Rewatch>> {
+        mortally!(self.begin_rewatch(new))
+    }
+    async fn rewatch(&self, id: &str) -> Result<Option<Rewatch>> {
+        mortally!(self.rewatch(id))
+    }
+    async fn cancel_rewatch(&self, id: &str, now: Timestamp) -> Result<Option<Rewatch>> {
+        mortally!(self.cancel_rewatch(id, now))
+    }
+    async fn rewatch_page(&self, limit: u32, now: Timestamp) -> Result<Option<RewatchPage>> {
+        mortally!(self.rewatch_page(limit, now))
+    }
+    async fn rewatched(&self, page: &RewatchPage, done: u32, now: Timestamp) -> Result<()> {
+        mortally!(self.rewatched(page, done, now))
     }
 }

@@ -6,7 +6,7 @@ use outcomed::clock::Timestamp;
 use outcomed::store::{Attempt, AttemptDetails, Delivery, Ending, Next, Old};
 use outcomed::task::State;
 
-use super::fixture::{Fixture, ending, new, success};
+use super::fixture::{Fixture, ending, new, success, timed_out};
 
 const ORIGIN: &str = "https://ats.example:443";
 
@@ -165,7 +165,7 @@ pub async fn what_others_wait_for_at_a_gone_callback_is_watched_and_kept(db: Fix
     db.store.settle(&lease, ending(task, 7_000), success()).await.unwrap();
     let task = db.task(&lease, "t4").await;
     let late = Ending { at: Timestamp(90_000), ..ending(task, 90_000) };
-    db.store.give_up(&lease, late).await.unwrap();
+    db.store.give_up(&lease, late, timed_out()).await.unwrap();
     for id in ["2", "4"] {
         assert_eq!(end_of(&db, id).await, kept());
         assert_eq!(db.find(id).await.delivery.next_attempt_at, None);

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use outcomed::clock::{SystemClock, Timestamp};
-use outcomed::outcome::{Ids, Outcome};
+use outcomed::outcome::{Ids, Outcome, Reason};
 use outcomed::store::postgres::Postgres;
 use outcomed::store::sqlite::Sqlite;
 use outcomed::store::{Ending, Lease, NewRegistration, Progress, Registered, Store, TakenLane};
@@ -103,4 +103,8 @@ pub fn ending(task: TaskId, at: i64) -> Ending {
 
 pub fn success() -> Outcome {
     Outcome::succeeded(Ids { application_id: Some("6960663240925956657".into()), ..Ids::default() })
+}
+
+pub fn timed_out() -> Outcome {
+    Outcome::unresolved(Reason::TimedOut)
 }

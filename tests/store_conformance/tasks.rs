@@ -5,7 +5,7 @@ use outcomed::outcome::{Class, Outcome, Reason};
 use outcomed::store::{Checkpoint, Hint, Progress, Reservation, StoreError};
 use outcomed::task::State;
 
-use super::fixture::{Fixture, ending, lane, new, success};
+use super::fixture::{Fixture, ending, lane, new, success, timed_out};
 
 pub async fn a_task_with_several_registrations_is_watched_once(db: Fixture) {
     db.register(new("1", "ats", "t1")).await;
@@ -74,13 +74,14 @@ pub async fn a_deadline_ends_only_the_registrations_whose_time_is_over(db: Fixtu
     db.register(patient).await;
     let lease = db.take().await.lease;
     let task = db.task(&lease, "t1").await;
-    let next = db.store.give_up(&lease, ending(task, 61_000)).await.unwrap();
+    let next = db.store.give_up(&lease, ending(task, 61_000), timed_out()).await.unwrap();
     assert_eq!(next, Some(Timestamp(90_000)));
     let over = db.find("1").await;
     assert_eq!(over.state, State::Delivering);
     assert_eq!(over.outcome.unwrap().failure.unwrap().reason, Reason::TimedOut);
     assert_eq!(db.find("2").await.state, State::Watching);
-    assert_eq!(db.store.give_up(&lease, ending(task, 90_000)).await.unwrap(), None);
+    let next = db.store.give_up(&lease, ending(task, 90_000), timed_out()).await.unwrap();
+    assert_eq!(next, None);
     assert!(db.store.lanes().await.unwrap().is_empty());
     // Out of time is not the task's own end: whoever registers it now waits for it again.
     let again = db.register(new("3", "erp", "t1")).await;
@@ -120,7 +121,7 @@ pub async fn a_lost_lease_changes_nothing(db: Fixture) {
     assert!(new.epoch > old.epoch);
     let refused = [
         db.store.settle(&old, ending(task, 5_000), success()).await,
-        db.store.give_up(&old, ending(task, 99_000)).await.map(|_| ()),
+        db.store.give_up(&old, ending(task, 99_000), timed_out()).await.map(|_| ()),
         db.store.checkpoint(&old, Checkpoint { memory: Some(vec![9]), ..Default::default() }).await,
     ];
     for result in refused {

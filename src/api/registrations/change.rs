@@ -1,17 +1,23 @@
-//! Calling registrations off, and sending again.
+//! Cancelling registrations, sending again, and watching again.
 
 use std::sync::Arc;
 
 use axum::Json;
 use axum::extract::State;
 use axum::http::{StatusCode, Uri};
+use axum::response::Response;
+use url::Url;
 
+use super::{inner, located, only, status};
 use crate::api::auth::Caller;
 use crate::api::openapi::{QueryRefused, Refused};
 use crate::api::problem::{Kind, Problem, ProblemBody, Result};
 use crate::api::query::Query;
 use crate::api::segment::Segment;
 use crate::api::shared::Shared;
+use crate::api::validate::origin;
+use crate::outcome::Class;
+use crate::store::NewRegistration;
 use crate::task::{Registration, State as RegistrationState};
 
 /// Cancel a registration
@@ -71,6 +77,64 @@ pub async fn redeliver(
         | RegistrationState::Delivered
         | RegistrationState::Undeliverable => Ok((StatusCode::ACCEPTED, Json(after))),
     }
+}
+
+/// Watch an unresolved registration's task again
+///
+/// As a new registration of the same task and callback, with the same metadata and as much time as
+/// the first had; the first one and its outcome stay. Answered with 200 and the one that is there,
+/// if the same was registered again already.
+#[utoipa::path(post, path = "/v1/registrations/{id}/rewatch",
+    operation_id = "rewatchRegistration", tag = "registrations",
+    params(("id" = String, Path, description = "`reg_…`")),
+    responses((status = 201, description = "Watched again", body = Registration,
+               headers(("Location" = String, description = "Where the new one is"))),
+              (status = 200, description = "It was watched again before", body = Registration),
+              (status = 409, description = "It is not unresolved", body = ProblemBody,
+               content_type = "application/problem+json"),
+              QueryRefused, Refused))]
+pub async fn rewatch(
+    State(shared): State<Arc<Shared>>,
+    caller: Caller,
+    Segment(id): Segment,
+    uri: Uri,
+) -> Result<Response> {
+    Query::parse(uri.query()).finish()?;
+    let found = caller.sees(shared.answer(shared.store().find(&id)).await?)?;
+    let class = found.outcome.as_ref().map(|report| report.outcome);
+    let refused = match (found.state, class) {
+        (RegistrationState::Cancelled, _) => "register the task again",
+        (_, None) => "it has no outcome yet, so it is watched already; wait for it",
+        (_, Some(Class::Unresolved)) => {
+            let now = shared.given.clock.wall();
+            let first = as_registered(found)?;
+            let new = first.again(shared.ids.next(now), now);
+            let registered = shared.answer(shared.store().register(vec![new])).await?;
+            let registered = only(registered)?;
+            return Ok(located(status(&registered), inner(registered)));
+        }
+        (_, Some(Class::Succeeded | Class::Failed)) => {
+            "its task's outcome is final; read it, or have it sent again with redeliver"
+        }
+    };
+    Err(wrong_state(found.state, refused))
+}
+
+fn as_registered(it: Registration) -> Result<NewRegistration> {
+    let unreadable =
+        |error| Problem::new(Kind::Internal, format!("its callback is no URL: {error}"));
+    let url = Url::parse(&it.callback.url).map_err(unreadable)?;
+    Ok(NewRegistration {
+        id: it.id,
+        client: it.client,
+        task: it.task,
+        callback_origin: origin(&url),
+        callback_host: url.host_str().unwrap_or_default().to_owned(),
+        callback_url: it.callback.url,
+        metadata: it.metadata.get().to_owned(),
+        created_at: it.created_at,
+        give_up_at: it.give_up_at,
+    })
 }
 
 fn wrong_state(state: RegistrationState, detail: &str) -> Problem {

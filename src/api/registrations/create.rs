@@ -7,11 +7,11 @@ use axum::extract::State;
 use axum::http::{HeaderMap, Uri};
 use axum::response::Response;
 
-use super::{inner, located, status};
+use super::{inner, located, only, status};
 use crate::api::auth::Caller;
 use crate::api::body::{self, BODY_BYTES_MAX};
 use crate::api::openapi::{BodyRefused, Refused};
-use crate::api::problem::{Kind, Problem, Result};
+use crate::api::problem::{Problem, Result};
 use crate::api::query::Query;
 use crate::api::shared::Shared;
 use crate::api::validate::{Judge, Wanted};
@@ -21,7 +21,7 @@ use crate::task::Registration;
 /// Register a task and a callback
 ///
 /// Answered only once the registration is durable. A repeated one (same client, task and callback,
-/// not cancelled) is answered with the first one, whose metadata and deadline stand. A task whose
+/// neither cancelled nor unresolved) is answered with the first one, whose metadata and deadline stand. A task whose
 /// outcome is known already is delivered at once.
 #[utoipa::path(post, path = "/v1/registrations", operation_id = "register",
     tag = "registrations", request_body = Wanted,
@@ -69,6 +69,5 @@ async fn register(
     };
     let new = judge.accept(wanted, shared.ids.next(now)).map_err(Problem::invalid)?;
     let registered = shared.answer(shared.store().register(vec![new])).await?;
-    let missing = || Problem::new(Kind::Internal, "the store answered for no registration");
-    registered.into_iter().next().ok_or_else(missing)
+    only(registered)
 }

@@ -125,6 +125,13 @@ pub(super) fn redelivery(value: &Value) -> String {
     format!("{id}: {state}, {done} of {matched} sent again")
 }
 
+/// How far a rewatch of many is.
+pub(super) fn rewatch(value: &Value) -> String {
+    let (id, state) = (text(value, "/id"), text(value, "/state"));
+    let (done, matched) = (text(value, "/done"), text(value, "/matched"));
+    format!("{id}: {state}, {done} of {matched} watched again")
+}
+
 /// Every attempt.
 pub(super) fn attempts(list: &Value) -> String {
     rows(

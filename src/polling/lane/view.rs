@@ -55,6 +55,14 @@ impl Lane {
         self.tasks.get(&id).map(|task| &task.watched)
     }
 
+    /// Whether the task's end is being stored.
+    #[must_use]
+    pub fn is_ending(&self, id: TaskId) -> bool {
+        self.tasks
+            .get(&id)
+            .is_some_and(|task| matches!(task.stage, Stage::Settling | Stage::GivingUp))
+    }
+
     /// How many tasks are watched.
     #[must_use]
     pub fn len(&self) -> usize {

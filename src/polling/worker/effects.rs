@@ -151,9 +151,14 @@ pub(super) fn settle(
     .boxed()
 }
 
-pub(super) fn give_up(store: Arc<dyn Store>, lease: Lease, ending: Ending) -> Effect {
+pub(super) fn give_up(
+    store: Arc<dyn Store>,
+    lease: Lease,
+    ending: Ending,
+    outcome: Outcome,
+) -> Effect {
     async move {
-        let next = until_stored(|| store.give_up(&lease, ending.clone())).await;
+        let next = until_stored(|| store.give_up(&lease, ending.clone(), outcome.clone())).await;
         Event::Ended { task: ending.task, next }
     }
     .boxed()

@@ -25,13 +25,17 @@ impl Worker {
         }
     }
 
-    pub(super) fn show(&mut self) {
-        let now = self.context.clock.steady();
-        let suspension = self.lane.suspended().map(|(problem, since)| Suspension {
+    pub(super) fn suspension(&self) -> Option<Suspension> {
+        self.lane.suspended().map(|(problem, since)| Suspension {
             reason: problem.reason.into(),
             message: problem.message.clone(),
             since: self.wall_of(since),
-        });
+        })
+    }
+
+    pub(super) fn show(&mut self) {
+        let now = self.context.clock.steady();
+        let suspension = self.suspension();
         match (&suspension, self.suspended) {
             (Some(why), false) => tracing::error!(lane = %self.name, reason = %why.reason,
                 why = why.message, "account suspended; its tasks wait"),

@@ -89,13 +89,14 @@ const fn table(name: &'static str, key: usize, columns: &'static [Column]) -> Ta
 
 /// Everything but the heartbeat, which is a proof of life and not a memory, and the fleet's
 /// members and owners, which only Postgres has.
-pub(in crate::store) const TABLES: [Table; 9] = [
+pub(in crate::store) const TABLES: [Table; 10] = [
     Table { numbered: true, ..table("lane", 1, LANE) },
     Table { numbered: true, ..table("task", 1, TASK) },
     table("registration", 1, REGISTRATION),
     table("attempt", 2, ATTEMPT),
     table("outcome_log", 1, &[text("client"), int("position")]),
     table("redelivery", 1, REDELIVERY),
+    table("rewatch", 1, REWATCH),
     table("notice", 2, NOTICE),
     table("app_ticket", 1, &[text("app_id"), text("ticket"), int("at")]),
     table("gone_callback", 2, &[text("client"), text("callback_url"), int("since")]),
@@ -125,6 +126,8 @@ const TASK: &[Column] = &[
     int("settled_at"),
     text("log_id"),
     text("outcome"),
+    int("last_polled_at"),
+    text("last_answer"),
 ];
 
 const REGISTRATION: &[Column] = &[
@@ -152,6 +155,8 @@ const REGISTRATION: &[Column] = &[
     text("last_error"),
     int("finished_at"),
     int("first_attempt_at"),
+    text("unresolved"),
+    int("unresolved_at"),
 ];
 
 const ATTEMPT: &[Column] = &[
@@ -183,6 +188,24 @@ const REDELIVERY: &[Column] = &[
     int("matched"),
     int("done"),
     text("after"),
+    int("stepped_at"),
+];
+
+const REWATCH: &[Column] = &[
+    text("id"),
+    text("owner"),
+    text("client"),
+    text("account"),
+    text("reason"),
+    int("since"),
+    int("until"),
+    text("state"),
+    int("created_at"),
+    int("finished_at"),
+    int("matched"),
+    int("done"),
+    int("after_at"),
+    text("after_id"),
     int("stepped_at"),
 ];
 

@@ -9,7 +9,7 @@ use super::register::Late;
 use super::rows::{get, lane, progress, raw, time, unreadable};
 use super::session::{Failure, Session, Tried, flight};
 use crate::clock::Timestamp;
-use crate::outcome::{self, Observed, Outcome, Reason, Report};
+use crate::outcome::{self, Observed, Outcome, Report};
 use crate::store::{CALLBACK_GONE, Ending, Hint, Lease, Progress};
 use crate::task::TaskRef;
 
@@ -81,7 +81,8 @@ pub(super) fn settling() -> String {
     )
 }
 
-/// An outcome is set once: a second one, from a poll that was under way, finds nobody to tell.
+/// A final outcome is set once, and an unresolved one not at all: a second one, from a poll that
+/// was under way, finds nobody to tell.
 pub(super) async fn settle(
     db: &Session,
     lease: Lease,
@@ -90,7 +91,10 @@ pub(super) async fn settle(
     hints: &mut Vec<Hint>,
 ) -> Tried<()> {
     hints.clear();
-    let text = serde_json::to_string(outcome).map_err(unreadable)?;
+    let kept = outcome.unresolved_reason().is_none();
+    let text = kept.then(|| serde_json::to_string(outcome)).transpose().map_err(unreadable)?;
+    let (settled_at, log_id) =
+        (kept.then_some(ending.at.0), ending.log_id.as_ref().filter(|_| kept));
     let Progress { polls, last_pending_at, not_found_since } = ending.progress;
     let [hold, set] = db.prepare([HOLD, &settling()]).await?;
     let ((), holding, waiting) = flight!(
@@ -105,8 +109,8 @@ pub(super) async fn settle(
                 &last_pending_at.map(|at| at.0),
                 &not_found_since.map(|at| at.0),
                 &text,
-                &ending.at.0,
-                &ending.log_id,
+                &settled_at,
+                &log_id,
             ]
         ),
     )?;
@@ -137,6 +141,7 @@ pub(super) async fn give_up(
     db: &Session,
     lease: Lease,
     ending: &Ending,
+    outcome: &Outcome,
     hints: &mut Vec<Hint>,
 ) -> Tried<Option<Timestamp>> {
     hints.clear();
@@ -158,7 +163,7 @@ pub(super) async fn give_up(
         ),
     )?;
     held(&holding)?;
-    let told = Told::of(&waiting, ending, &Outcome::unresolved(Reason::TimedOut))?;
+    let told = Told::of(&waiting, ending, outcome)?;
     let next = told.send_with(db, ending.at, &[ending.task.0], "COMMIT", hints).await?;
     next.first().map_or(Ok(None), |row| time(row, 0))
 }
@@ -169,11 +174,12 @@ struct Told {
     ids: Vec<String>,
     clients: Vec<String>,
     bodies: Vec<Vec<u8>>,
+    unresolved: Option<&'static str>,
 }
 
 impl Told {
     fn of(waiting: &[Row], ending: &Ending, outcome: &Outcome) -> Tried<Self> {
-        let mut told = Self::default();
+        let mut told = Self { unresolved: outcome.unresolved_reason(), ..Self::default() };
         for row in waiting {
             let lane = lane(row, 1, 0)?;
             let named = TaskRef {
@@ -204,8 +210,15 @@ impl Told {
     ) -> Tried<Vec<Row>> {
         let [tell, watched] = db.prepare([TELL, STILL_WATCHED]).await?;
         let back = back(&self.clients);
-        let params: [&(dyn tokio_postgres::types::ToSql + Sync); 6] =
-            [&self.ids, &self.clients, &self.bodies, &back, &due_at.0, &CALLBACK_GONE];
+        let params: [&(dyn tokio_postgres::types::ToSql + Sync); 7] = [
+            &self.ids,
+            &self.clients,
+            &self.bodies,
+            &back,
+            &due_at.0,
+            &CALLBACK_GONE,
+            &self.unresolved,
+        ];
         let telling = async {
             if self.ids.is_empty() { Ok(Vec::new()) } else { db.send(&tell, &params).await }
         };
@@ -262,7 +275,9 @@ pub(super) const TELL: &str = "
         state           = CASE WHEN told.gone THEN 'undeliverable' ELSE 'delivering' END,
         next_attempt_at = CASE WHEN told.gone THEN NULL ELSE $5::bigint END,
         finished_at     = CASE WHEN told.gone THEN $5::bigint END,
-        last_error      = CASE WHEN told.gone THEN $6 END
+        last_error      = CASE WHEN told.gone THEN $6 END,
+        unresolved      = $7,
+        unresolved_at   = CASE WHEN $7::text IS NOT NULL THEN $5::bigint END
     FROM told JOIN log ON log.client = told.client
     WHERE r.id = told.id AND r.state = 'watching'
     RETURNING r.id, r.callback_origin, told.gone";
@@ -287,7 +302,8 @@ const TELL_NEW: &str = "
     SELECT told.id, told.client, task, lane, callback_url, callback_origin, callback_host, metadata,
         'delivering', created_at, give_up_at, body, log.position - back, created_at
     FROM told JOIN log ON log.client = told.client
-    ON CONFLICT (task, client, callback_url) WHERE state <> 'cancelled' DO NOTHING
+    ON CONFLICT (task, client, callback_url) WHERE state <> 'cancelled' AND unresolved IS NULL
+        DO NOTHING
     RETURNING id";
 
 /// Stores registrations of tasks that are over, with their outcome, due at once.

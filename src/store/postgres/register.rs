@@ -50,13 +50,19 @@ pub(super) fn registrations() -> String {
              SELECT id, client, task, lane, callback_url, callback_origin, callback_host, metadata,
                  'watching', created_at, give_up_at
              FROM found WHERE open ORDER BY n
-             ON CONFLICT (task, client, callback_url) WHERE state <> 'cancelled' DO NOTHING
+             ON CONFLICT (task, client, callback_url)
+                 WHERE state <> 'cancelled' AND unresolved IS NULL DO NOTHING
              RETURNING id),
          wanted AS ( -- whoever registers a callback anew wants to be told there
              DELETE FROM gone_callback g USING found f JOIN made m ON m.id = f.id
              WHERE g.client = f.client AND g.callback_url = f.callback_url),
          touched AS (
-             UPDATE task t SET watched = TRUE, version = c.version
+             UPDATE task t SET watched = TRUE, version = c.version,
+                 polls = CASE WHEN t.watched THEN t.polls ELSE 0 END,
+                 last_pending_at = CASE WHEN t.watched THEN t.last_pending_at END,
+                 not_found_since = CASE WHEN t.watched THEN t.not_found_since END,
+                 last_polled_at = CASE WHEN t.watched THEN t.last_polled_at END,
+                 last_answer = CASE WHEN t.watched THEN t.last_answer END
              FROM (SELECT f.task, max(f.version) AS version
                    FROM found f JOIN made m ON m.id = f.id GROUP BY f.task) c
              WHERE t.id = c.task)
@@ -65,7 +71,7 @@ pub(super) fn registrations() -> String {
          FROM found f JOIN task t ON t.id = f.task JOIN lane l ON l.id = f.lane
          LEFT JOIN made m ON m.id = f.id
          LEFT JOIN registration r ON r.task = f.task AND r.client = f.client
-             AND r.callback_url = f.callback_url AND r.state <> 'cancelled'
+             AND r.callback_url = f.callback_url AND r.state <> 'cancelled' AND r.unresolved IS NULL
          ORDER BY f.n"
     )
 }

@@ -33,6 +33,10 @@ const FORGET_GONE_CALLBACKS: &str = "
         SELECT client, callback_url FROM gone_callback WHERE since < $1
         ORDER BY since LIMIT $2 FOR UPDATE SKIP LOCKED)
     RETURNING since";
+const FORGET_REWATCHES: &str = "
+    DELETE FROM rewatch WHERE id IN (
+        SELECT id FROM rewatch WHERE finished_at < $1 ORDER BY finished_at LIMIT $2)
+    RETURNING done";
 
 pub(super) async fn forget(db: &Session, what: Old, before: Timestamp, limit: u32) -> Tried<u32> {
     let sql = match what {
@@ -42,6 +46,7 @@ pub(super) async fn forget(db: &Session, what: Old, before: Timestamp, limit: u3
         Old::Attempts => FORGET_ATTEMPTS,
         Old::Redeliveries => FORGET_REDELIVERIES,
         Old::GoneCallbacks => FORGET_GONE_CALLBACKS,
+        Old::Rewatches => FORGET_REWATCHES,
     };
     let gone = db.query(sql, &[&before.0, &i64::from(limit)]).await?;
     Ok(u32::try_from(gone.len()).unwrap_or(u32::MAX))

@@ -8,25 +8,24 @@ use super::register::lane_id;
 use super::rows::named;
 use super::writer::Hints;
 use crate::clock::Timestamp;
-use crate::outcome::{self, Observed, Outcome, Reason, Report};
+use crate::outcome::{self, Observed, Outcome, Report};
 use crate::store::{
     Change, Checkpoint, Ending, Hint, Lease, Progress, Result, StoreError, TakenLane, Watch,
 };
 use crate::task::{Kind, LaneName, TaskId, TaskRef};
 
-/// Who waits for a task. `state <> 'cancelled'` says nothing new to a person, but without it `SQLite`
-/// does not see that the index of a task's registrations applies, and reads all there are.
+/// Who waits for a task.
 const WAITING: &str = "SELECT id, client, created_at, metadata FROM registration
-     WHERE task = ?1 AND state = 'watching' AND state <> 'cancelled' AND give_up_at <= ?2 ORDER BY id";
+     WHERE task = ?1 AND state = 'watching' AND give_up_at <= ?2 ORDER BY id";
 /// When the next of those who wait for a task gives up.
 const NEXT_DEADLINE: &str = "SELECT min(give_up_at) FROM registration
-     WHERE task = ?1 AND state = 'watching' AND state <> 'cancelled'";
+     WHERE task = ?1 AND state = 'watching'";
 
 /// A lane's tasks that changed.
 const CHANGES: &str = "SELECT id, version, watched, website_id, delivery_task_id, registered_at,
             polls, last_pending_at, not_found_since,
             (SELECT min(give_up_at) FROM registration
-             WHERE task = t.id AND state = 'watching' AND state <> 'cancelled')
+             WHERE task = t.id AND state = 'watching')
      FROM task t WHERE lane = ?1 AND version > ?2 /* AND */ ORDER BY version LIMIT ?3";
 
 pub(super) fn lanes(db: &Connection) -> Result<Vec<LaneName>> {
@@ -149,13 +148,15 @@ pub(super) fn settle(
     check(db, lease)?;
     save(db, ending.task, &ending.progress)?;
     let text = serde_json::to_string(outcome).map_err(|e| StoreError::Corrupt(e.to_string()))?;
+    let text = outcome.unresolved_reason().is_none().then_some(text);
+    let at = text.as_ref().map(|_| ending.at.0);
     let set = db
         .prepare_cached(
             "UPDATE task SET outcome = ?2, settled_at = ?3, log_id = ?4, watched = 0
              WHERE id = ?1 AND outcome IS NULL",
         )?
-        .execute(params![ending.task.0, text, ending.at.0, ending.log_id])?;
-    // An outcome is set once: a second one, from a poll that was under way, changes nothing.
+        .execute(params![ending.task.0, text, at, at.and(ending.log_id.as_ref())])?;
+    // A final outcome is set once: a second one, from a poll that was under way, changes nothing.
     if set == 0 {
         return Ok(());
     }
@@ -167,11 +168,12 @@ pub(super) fn give_up(
     db: &Connection,
     lease: Lease,
     ending: &Ending,
+    outcome: &Outcome,
     hints: &mut Hints,
 ) -> Result<Option<Timestamp>> {
     check(db, lease)?;
     save(db, ending.task, &ending.progress)?;
-    let known = Observation::new(db, ending, Outcome::unresolved(Reason::TimedOut))?;
+    let known = Observation::new(db, ending, outcome.clone())?;
     tell_waiting(db, &known, ending.at.0, ending.at, hints)?;
     let next: Option<i64> =
         db.prepare_cached(NEXT_DEADLINE)?.query_row([ending.task.0], |row| row.get(0))?;
@@ -293,12 +295,20 @@ pub(super) fn tell(
     let (origin, url): (String, String) = db
         .prepare_cached(
             "UPDATE registration SET state = 'delivering', body = ?2, outcome_position = ?3,
-                                     next_attempt_at = ?4
+                                     next_attempt_at = ?4, unresolved = ?5, unresolved_at = ?6
              WHERE id = ?1 AND state = 'watching' RETURNING callback_origin, callback_url",
         )?
-        .query_row(params![registration, body, position, due_at.0], |row| {
-            Ok((row.get(0)?, row.get(1)?))
-        })?;
+        .query_row(
+            params![
+                registration,
+                body,
+                position,
+                due_at.0,
+                known.outcome.unresolved_reason(),
+                known.outcome.unresolved_reason().map(|_| known.settled_at.0),
+            ],
+            |row| Ok((row.get(0)?, row.get(1)?)),
+        )?;
     hints.push(Hint::Outcome { registration_id: registration.to_owned() });
     if gone::is_gone(db, client, &url)? {
         return gone::end_one(db, registration, due_at);
@@ -314,7 +324,9 @@ mod tests {
     #[test]
     fn who_waits_for_a_task_is_looked_up_and_not_searched_for() {
         let db = Connection::open_in_memory().unwrap();
-        db.execute_batch(include_str!("migrations/0001_initial.sql")).unwrap();
+        for migration in super::super::schema::MIGRATIONS {
+            db.execute_batch(migration).unwrap();
+        }
         for sql in [WAITING, NEXT_DEADLINE, CHANGES] {
             let sql = sql.replace('?', "");
             let plan: Vec<String> = db
@@ -324,7 +336,7 @@ mod tests {
                 .unwrap()
                 .collect::<rusqlite::Result<_>>()
                 .unwrap();
-            let by_task = "SEARCH registration USING INDEX registration_once (task=?)";
+            let by_task = "SEARCH registration USING INDEX registration_of_task (task=?)";
             assert!(plan.iter().any(|step| step == by_task), "{sql}: {plan:#?}");
             assert!(!plan.iter().any(|step| step.starts_with("SCAN")), "{sql}: {plan:#?}");
         }

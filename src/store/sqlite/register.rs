@@ -25,7 +25,8 @@ fn register_one(db: &Connection, new: &NewRegistration, hints: &mut Hints) -> Re
     let existing: Option<String> = db
         .prepare_cached(
             "SELECT id FROM registration
-             WHERE task = ?1 AND client = ?2 AND callback_url = ?3 AND state <> 'cancelled'",
+             WHERE task = ?1 AND client = ?2 AND callback_url = ?3
+               AND state <> 'cancelled' AND unresolved IS NULL",
         )?
         .query_row(params![task, new.client, new.callback_url], |row| row.get(0))
         .optional()?;
@@ -40,7 +41,12 @@ fn register_one(db: &Connection, new: &NewRegistration, hints: &mut Hints) -> Re
             .map_err(|error| StoreError::Corrupt(error.to_string()))?;
         tell(db, &known, &new.id, &new.client, new.created_at, &metadata, new.created_at, hints)?;
     } else {
-        db.prepare_cached("UPDATE task SET watched = 1 WHERE id = ?1")?.execute([task])?;
+        db.prepare_cached(
+            "UPDATE task SET watched = 1, polls = 0, last_pending_at = NULL, not_found_since = NULL,
+                             last_polled_at = NULL, last_answer = NULL
+             WHERE id = ?1 AND watched = 0",
+        )?
+        .execute([task])?;
         touch(db, lane, task)?;
         hints.push(Hint::Watch(new.task.lane()));
     }
@@ -124,7 +130,7 @@ fn unwatch_if_alone(db: &Connection, registration: &str) -> Result<()> {
     db.prepare_cached(
         "UPDATE task SET watched = 0 WHERE id = ?1
          AND NOT EXISTS (SELECT 1 FROM registration
-                         WHERE task = ?1 AND state = 'watching' AND state <> 'cancelled')",
+                         WHERE task = ?1 AND state = 'watching')",
     )?
     .execute([task])?;
     touch(db, lane, task)

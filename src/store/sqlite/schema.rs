@@ -11,7 +11,7 @@ const APPLICATION_ID: i32 = 0x6f75_7463;
 const MOVED_ID: i32 = 0x6f75_746d;
 
 /// Every migration, oldest first. Never edit one that was released: add another.
-const MIGRATIONS: [&str; 3] = [
+pub(super) const MIGRATIONS: [&str; 3] = [
     include_str!("migrations/0001_initial.sql"),
     include_str!("migrations/0002_delivery.sql"),
     include_str!("migrations/0003_isolation.sql"),

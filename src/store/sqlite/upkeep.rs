@@ -44,6 +44,12 @@ pub(super) fn forget(db: &Connection, what: Old, before: Timestamp, limit: u32) 
                       ORDER BY since LIMIT ?2)",
             )?
             .execute(params![before.0, limit])?,
+        Old::Rewatches => db
+            .prepare_cached(
+                "DELETE FROM rewatch WHERE id IN
+                     (SELECT id FROM rewatch WHERE finished_at < ?1 ORDER BY finished_at LIMIT ?2)",
+            )?
+            .execute(params![before.0, limit])?,
     };
     Ok(u32::try_from(gone).unwrap_or(u32::MAX))
 }

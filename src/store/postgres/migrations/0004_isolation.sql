@@ -1,5 +1,51 @@
 -- ---- watching again -------------------------------------------------------------------------
 
+-- Why nobody can say how the task of a registration ended, and since when; NULL for every other
+-- registration. Such a one does not stand in the way of registering the same again.
+ALTER TABLE registration ADD COLUMN unresolved    TEXT COLLATE "C";
+ALTER TABLE registration ADD COLUMN unresolved_at BIGINT;
+-- Read by their places and not as JSON: metadata comes last, and may hold what Postgres' JSON refuses.
+UPDATE registration
+SET unresolved = substring(convert_from(body, 'UTF8') FROM '"failure":\{"reason":"([a-z_]+)"'),
+    unresolved_at = round(1000 * extract(epoch FROM
+        substring(convert_from(body, 'UTF8') FROM '"timestamp":"([^"]+)"')::timestamptz))
+WHERE substr(body, 1, 34) = convert_to('{"type":"delivery_task.unresolved"', 'UTF8');
+
+DROP INDEX registration_once;
+CREATE UNIQUE INDEX registration_once ON registration (task, client, callback_url)
+    WHERE state <> 'cancelled' AND unresolved IS NULL;
+CREATE INDEX registration_unresolved ON registration (unresolved_at, id)
+    WHERE unresolved IS NOT NULL;
+
+-- A task keeps a final outcome only: what nobody could say may still become known.
+UPDATE task SET outcome = NULL, settled_at = NULL, log_id = NULL
+WHERE outcome LIKE '{"outcome":"unresolved"%';
+
+-- The last poll of a task, and what it came to.
+ALTER TABLE task ADD COLUMN last_polled_at BIGINT;
+ALTER TABLE task ADD COLUMN last_answer    TEXT COLLATE "C";
+
+-- A bulk rewatch: a filter, and how far it has come.
+CREATE TABLE rewatch (
+    id          TEXT COLLATE "C" PRIMARY KEY,
+    owner       TEXT COLLATE "C" NOT NULL,      -- the client that asked for it
+    client      TEXT COLLATE "C",               -- whose registrations; NULL: everybody's
+    account     TEXT COLLATE "C",               -- NULL: every account's
+    reason      TEXT COLLATE "C",               -- NULL: whatever the reason
+    since       BIGINT NOT NULL,                -- unresolved at or after this
+    until       BIGINT NOT NULL,                -- and before this
+    state       TEXT COLLATE "C" NOT NULL CHECK (state IN ('running', 'finished', 'cancelled')),
+    created_at  BIGINT NOT NULL,
+    finished_at BIGINT,
+    matched     BIGINT NOT NULL,                -- registrations that fitted at the start
+    done        BIGINT NOT NULL DEFAULT 0,      -- of those, how many are watched again
+    after_at    BIGINT NOT NULL,                -- the last registration read: its time
+    after_id    TEXT COLLATE "C" NOT NULL DEFAULT '', -- and its id
+    stepped_at  BIGINT NOT NULL,                -- several take turns
+    CHECK ((state = 'running') = (finished_at IS NULL))
+);
+CREATE INDEX rewatch_running ON rewatch (stepped_at) WHERE state = 'running';
+
 -- ---- delivery -------------------------------------------------------------------------------
 -- When the first attempt of this round began: the schedule counts from then. NULL: none yet.
 ALTER TABLE registration ADD COLUMN first_attempt_at BIGINT;

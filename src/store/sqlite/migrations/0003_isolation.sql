@@ -1,5 +1,50 @@
 -- ---- watching again -------------------------------------------------------------------------
 
+-- Why nobody can say how the task of a registration ended, and since when; NULL for every other
+-- registration. Such a one does not stand in the way of registering the same again.
+ALTER TABLE registration ADD COLUMN unresolved    TEXT;
+ALTER TABLE registration ADD COLUMN unresolved_at INTEGER;
+UPDATE registration
+SET unresolved = json_extract(CAST(body AS TEXT), '$.data.failure.reason'),
+    unresolved_at = CAST(round(1000 * unixepoch(
+        json_extract(CAST(body AS TEXT), '$.timestamp'), 'subsec')) AS INTEGER)
+WHERE substr(body, 1, 34) = CAST('{"type":"delivery_task.unresolved"' AS BLOB);
+
+DROP INDEX registration_once;
+CREATE UNIQUE INDEX registration_once ON registration (task, client, callback_url)
+    WHERE state <> 'cancelled' AND unresolved IS NULL;
+CREATE INDEX registration_unresolved ON registration (unresolved_at, id)
+    WHERE unresolved IS NOT NULL;
+
+-- A task keeps a final outcome only: what nobody could say may still become known.
+UPDATE task SET outcome = NULL, settled_at = NULL, log_id = NULL
+WHERE outcome LIKE '{"outcome":"unresolved"%';
+
+-- The last poll of a task, and what it came to.
+ALTER TABLE task ADD COLUMN last_polled_at INTEGER;
+ALTER TABLE task ADD COLUMN last_answer    TEXT;
+
+-- A bulk rewatch: a filter, and how far it has come.
+CREATE TABLE rewatch (
+    id          TEXT    PRIMARY KEY,
+    owner       TEXT    NOT NULL,               -- the client that asked for it
+    client      TEXT,                           -- whose registrations; NULL: everybody's
+    account     TEXT,                           -- NULL: every account's
+    reason      TEXT,                           -- NULL: whatever the reason
+    since       INTEGER NOT NULL,               -- unresolved at or after this
+    until       INTEGER NOT NULL,               -- and before this
+    state       TEXT    NOT NULL CHECK (state IN ('running', 'finished', 'cancelled')),
+    created_at  INTEGER NOT NULL,
+    finished_at INTEGER,
+    matched     INTEGER NOT NULL,               -- registrations that fitted at the start
+    done        INTEGER NOT NULL DEFAULT 0,     -- of those, how many are watched again
+    after_at    INTEGER NOT NULL,               -- the last registration read: its time
+    after_id    TEXT    NOT NULL DEFAULT '',    -- and its id
+    stepped_at  INTEGER NOT NULL,               -- several take turns
+    CHECK ((state = 'running') = (finished_at IS NULL))
+) STRICT, WITHOUT ROWID;
+CREATE INDEX rewatch_running ON rewatch (stepped_at) WHERE state = 'running';
+
 -- ---- delivery -------------------------------------------------------------------------------
 -- When the first attempt of this round began: the schedule counts from then. NULL: none yet.
 ALTER TABLE registration ADD COLUMN first_attempt_at INTEGER;
