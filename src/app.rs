@@ -40,6 +40,9 @@ pub enum StartError {
     /// The store in a file.
     #[error(transparent)]
     Sqlite(#[from] sqlite::OpenError),
+    /// A fault of ours.
+    #[error("opening the store failed by a fault in outcomed: {0}")]
+    Died(String),
     /// The shared store.
     #[error(transparent)]
     Postgres(#[from] postgres::OpenError),

@@ -14,6 +14,7 @@ pub mod stopping;
 
 use std::io::Write;
 use std::process::ExitCode;
+use std::time::Duration;
 
 use clap::{Parser, Subcommand};
 
@@ -103,6 +104,10 @@ impl Cli {
     }
 }
 
+/// How long what still blocks a thread (a resolver that is silent, a file that is locked) is waited
+/// for once a command is over.
+const LAST_WAIT: Duration = Duration::from_millis(500);
+
 /// Runs a command's future to its end.
 fn block_on(command: impl Future<Output = Exit>) -> Exit {
     let workers = std::thread::available_parallelism().map_or(2, std::num::NonZero::get);
@@ -112,7 +117,11 @@ fn block_on(command: impl Future<Output = Exit>) -> Exit {
         .enable_all()
         .build();
     match runtime {
-        Ok(runtime) => runtime.block_on(command),
+        Ok(runtime) => {
+            let exit = runtime.block_on(command);
+            runtime.shutdown_timeout(LAST_WAIT);
+            exit
+        }
         Err(error) => fail(&format!("cannot start the runtime: {error}"), Exit::Failure),
     }
 }

@@ -10,6 +10,7 @@
 mod attempt;
 pub mod fleet;
 mod lane;
+mod listing;
 pub mod moving;
 mod notice;
 mod outbox;
@@ -19,12 +20,14 @@ pub mod rewatch;
 pub mod sqlite;
 mod ticket;
 
-pub use attempt::{Attempt, AttemptDetails};
+pub use attempt::{ATTEMPTS_MAX, Attempt, AttemptDetails};
 pub use lane::{Change, Checkpoint, Ending, Lease, Progress, Reservation, TakenLane, Watch};
+pub use listing::{Filter, LOOKED_AT_MAX, Listed};
 pub use notice::Notice;
 pub use outbox::{CALLBACK_GONE, Delivery, Next, Outbox};
 pub use redelivery::{
-    NewRedelivery, Redelivery, RedeliveryFilter, RedeliveryState, RedeliveryStep,
+    MATCHED_MAX, NewRedelivery, Redelivery, RedeliveryFilter, RedeliveryState, RedeliveryStep,
+    STEP_LOOKED_AT_MAX,
 };
 pub use rewatch::{NewRewatch, Rewatch, RewatchFilter, RewatchPage, Rewatches, Unresolved};
 pub use ticket::AppTicket;
@@ -42,6 +45,12 @@ pub enum StoreError {
     /// Busy, full or away: nothing changed, try again.
     #[error("the store is unavailable: {0}")]
     Unavailable(String),
+    /// It takes nothing any more, however often it is asked: only a restart helps.
+    #[error("the store has stopped: {0}")]
+    Stopped(&'static str),
+    /// A bug of ours: this call changed nothing, and would fail again.
+    #[error("a fault in outcomed's store: {0}")]
+    Fault(String),
     /// The lane belongs to somebody else now: nothing changed, stop.
     #[error("the lane's lease is lost")]
     LeaseLost,
@@ -138,18 +147,14 @@ pub trait Registry: Send + Sync {
     /// One registration.
     async fn find(&self, id: &str) -> Result<Option<Registration>>;
 
-    /// Registrations that match, newest first, at most `limit`, older than the id `before`.
-    async fn list(
-        &self,
-        filter: &Filter,
-        before: Option<&str>,
-        limit: u32,
-    ) -> Result<Vec<Registration>>;
+    /// Registrations that match, newest first, at most `limit`, older than the id `before`. At most
+    /// [`LOOKED_AT_MAX`] are looked at: a page that is not full may say where to go on.
+    async fn list(&self, filter: &Filter, before: Option<&str>, limit: u32) -> Result<Listed>;
 
     /// Calls a registration off. One that is over already stays as it is. `None`: no such one.
     async fn cancel(&self, id: &str, now: Timestamp) -> Result<Option<Registration>>;
 
-    /// Every attempt of a registration, oldest first.
+    /// Every attempt of a registration, oldest first; of more than [`ATTEMPTS_MAX`] the newest.
     async fn attempts(&self, id: &str) -> Result<Vec<Attempt>>;
 
     /// Makes one registration with an outcome due again from the start of the schedule. Returns
@@ -165,10 +170,11 @@ pub trait Registry: Send + Sync {
         limit: u32,
     ) -> Result<Vec<(u64, Registration)>>;
 
-    /// How many registrations stand in each state.
+    /// How many registrations stand in each state, counted as they come and go.
     async fn counts(&self) -> Result<Vec<(State, u64)>>;
 
-    /// Stores a bulk redelivery, running, with the number of registrations that fit its filter.
+    /// Stores a bulk redelivery, running, with the number of registrations that fit its filter,
+    /// counted a page at a time up to [`MATCHED_MAX`].
     async fn begin_redelivery(&self, new: NewRedelivery) -> Result<Redelivery>;
 
     /// One bulk redelivery.
@@ -210,21 +216,6 @@ pub enum Registered {
     Existing(Registration),
 }
 
-/// Which registrations to list.
-#[derive(Clone, Debug, Default)]
-pub struct Filter {
-    /// Only this client's.
-    pub client: Option<String>,
-    /// Only in this state.
-    pub state: Option<State>,
-    /// Only on this account.
-    pub account: Option<String>,
-    /// Only of this task.
-    pub delivery_task_id: Option<String>,
-    /// Only to this callback host.
-    pub callback_host: Option<String>,
-}
-
 // ---- polling ---------------------------------------------------------------------------------
 
 /// What polling asks of the store.
@@ -235,6 +226,13 @@ pub trait Lanes: Send + Sync {
 
     /// Takes a lane (making it if need be): from now on writes under older leases are refused.
     async fn take(&self, lane: &LaneName, now: Timestamp) -> Result<TakenLane>;
+
+    /// A page of the lane's watched tasks, in the order of their versions, after `version`, at most
+    /// `limit`. A first load reads them all, then what [changed](Lanes::changes) since the version
+    /// at which it [took](TakenLane::version) the lane: what changes while it loads is among those.
+    async fn watched(&self, lease: &Lease, version: u64, limit: u32) -> Result<Vec<Change>> {
+        self.changes(lease, version, limit).await
+    }
 
     /// The lane's tasks that changed after `version`, in order of change, at most `limit`:
     /// watched ones and, unless `version` is 0, those nobody waits for any more.

@@ -9,6 +9,7 @@ mod postgres_store {
     pub mod crowd;
     pub mod first_version;
     pub mod fixture;
+    pub mod isolation;
     pub mod leases;
     pub mod opening;
     pub mod outage;

@@ -44,11 +44,13 @@ macro_rules! every_claim {
                 cancelling_ends_watching_and_delivering_but_nothing_else
                 registering_a_settled_task_is_due_at_once_without_a_poll
                 only_finished_registrations_are_pruned
-                counts_say_how_many_are_open
+                every_state_is_counted_as_registrations_come_and_go
+                a_list_looks_at_no_more_rows_than_its_bound_and_says_where_it_goes_on
             }
             tasks {
                 a_task_with_several_registrations_is_watched_once
                 changes_tell_what_is_new_and_what_nobody_waits_for
+                a_first_load_in_pages_misses_nothing_that_changes_meanwhile
                 an_outcome_reaches_every_registration_in_one_commit
                 an_outcome_is_set_once
                 a_deadline_ends_only_the_registrations_whose_time_is_over
@@ -79,6 +81,7 @@ macro_rules! every_claim {
                 a_bulk_redelivery_is_worked_off_in_steps_and_each_is_made_due_once
                 a_bulk_redelivery_touches_only_what_fits_its_filter
                 a_cancelled_bulk_redelivery_goes_no_further
+                a_step_of_a_bulk_redelivery_looks_at_a_bounded_number
                 what_is_old_is_forgotten_in_small_steps_and_nothing_else
             }
             rewatches {

@@ -54,7 +54,11 @@ pub(super) async fn store(
         StoreUrl::Sqlite(path) => {
             let metrics = Arc::clone(metrics);
             let on_commit = move |writes, took| metrics.commit(writes, took);
-            let store = Sqlite::open(path, Arc::clone(clock), Arc::new(on_commit))?;
+            let (path, clock) = (path.clone(), Arc::clone(clock));
+            // It waits for the disk: on a thread that may, so that a signal is heard meanwhile.
+            let open = move || Sqlite::open(&path, clock, Arc::new(on_commit));
+            let opened = tokio::task::spawn_blocking(open).await;
+            let store = opened.map_err(|error| StartError::Died(error.to_string()))??;
             let store: Arc<dyn Store> = Arc::new(store);
             Ok((Arc::clone(&store), Arc::new(Alone::new(store))))
         }

@@ -17,7 +17,7 @@ use crate::observability::{Lines, Metrics, Snapshot};
 use crate::polling::board::Board;
 use crate::service::watchdog::keep_probing;
 use crate::service::{Notifier, Watchdog, notify, status};
-use crate::store::{self, Old, Store};
+use crate::store::{self, Old, Store, StoreError};
 
 /// How often the status line and the gauges are renewed.
 const SHOW_EVERY: Duration = Duration::from_secs(5);
@@ -64,13 +64,16 @@ impl Upkeep {
     }
 
     async fn show(&self) {
+        let mut counts = Vec::new();
         loop {
-            let counts = self.store.counts().await.unwrap_or_default();
+            // A store that is away has not lost its registrations.
+            counts = self.store.counts().await.unwrap_or(counts);
             let lanes = self.board.read();
             let (standing, now) = (self.board.standing(), self.clock.steady());
             self.notifier.status(&status::status_line(&lanes, &counts, &standing, now));
             let process = Process::read();
             let origins = by_state(&self.health.origins().await);
+            let counts = counts.clone();
             self.metrics.show(Snapshot { lanes, counts, origins, process, now });
             for (kind, lines) in self.lines.suppressed() {
                 tracing::warn!(
@@ -116,8 +119,9 @@ impl Upkeep {
         let probe = || {
             let (store, now) = (Arc::clone(&self.store), self.clock.wall());
             async move {
-                // Any answer will do: an error is the store's to report, silence is a hang.
-                let _ = store.ping(now).await;
+                if !lives(&store.ping(now).await) {
+                    std::future::pending::<()>().await;
+                }
             }
         };
         let probing =
@@ -141,6 +145,13 @@ impl Upkeep {
     }
 }
 
+/// Whether a store that answered so lives. One that refuses a write (a full disk, a busy file, a
+/// database that is away) does: a restart would not help it, and it is the store's to report. One
+/// that has stopped is helped by a restart only.
+fn lives(pinged: &store::Result<()>) -> bool {
+    !matches!(pinged, Err(StoreError::Stopped(_)))
+}
+
 fn by_state(origins: &[OriginStatus]) -> Vec<(&'static str, u64)> {
     let count = |state: OriginState| origins.iter().filter(|it| it.state == state).count() as u64;
     OriginState::ALL.map(|state| (state.name(), count(state))).to_vec()
@@ -156,5 +167,18 @@ async fn in_steps<F: Future<Output = store::Result<u32>>>(mut forget: impl FnMut
                 return tracing::warn!(%error, "what is old cannot be forgotten now");
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_store_that_has_stopped_is_silence_and_one_that_refuses_is_alive() {
+        assert!(lives(&Ok(())));
+        assert!(lives(&Err(StoreError::Unavailable("database or disk is full".into()))));
+        assert!(lives(&Err(StoreError::Fault("a bug".into()))));
+        assert!(!lives(&Err(StoreError::Stopped("its thread has ended"))));
     }
 }

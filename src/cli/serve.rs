@@ -77,7 +77,16 @@ async fn serve(args: Args, loaded: Loaded, log: LogHandle, passed: Vec<Passed>) 
             return super::fail(&format!("cannot listen for signals: {error}"), Exit::Failure);
         }
     };
-    let app = match App::build(loaded.config, passed, notifier.clone()).await {
+    // Whatever it waits for: nothing has been announced or changed by then.
+    let built = tokio::select! {
+        built = App::build(loaded.config, passed, notifier.clone()) => built,
+        () = stop.recv() => {
+            notifier.stopping();
+            tracing::info!("told to stop before it was ready: stopped");
+            return Exit::Success;
+        }
+    };
+    let app = match built {
         Ok(app) => app,
         Err(error) => {
             tracing::error!(%error, "cannot start");

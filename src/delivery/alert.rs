@@ -154,7 +154,14 @@ impl Alerts {
             }
             None => return Ok(false),
         };
-        Ok(!self.store.list(&filter, None, 1).await?.is_empty())
+        let mut before = None;
+        loop {
+            let listed = self.store.list(&filter, before.as_deref(), 1).await?;
+            if !listed.items.is_empty() || listed.resume.is_none() {
+                return Ok(!listed.items.is_empty());
+            }
+            before = listed.resume;
+        }
     }
 
     /// That a delivery ended has no end that could be seen; it is forgotten after a while.

@@ -55,6 +55,8 @@ pub(super) struct Worker {
     version: u64,
     /// Tasks that changed while their end was being stored, and to which version.
     ending: BTreeMap<TaskId, u64>,
+    /// As long as the lane is loaded for the first time: the version up to which it is.
+    first_load: Option<u64>,
     loading: Loading,
     upstreams: watch::Receiver<Arc<Upstreams>>,
     effects: FuturesUnordered<BoxFuture<'static, Event>>,
@@ -96,12 +98,13 @@ impl Worker {
             context,
             name,
             lease: taken.lease,
+            version: taken.version,
             seat,
             lane,
             names: Names::default(),
             unwritten: Unwritten::default(),
-            version: 0,
             ending: BTreeMap::new(),
+            first_load: Some(0),
             loading: Loading::Idle,
             upstreams,
             effects: FuturesUnordered::new(),
@@ -238,16 +241,19 @@ impl Worker {
         }
         self.loading = Loading::UnderWay;
         let store = Arc::clone(&self.context.store);
-        self.effects.push(effects::load(store, self.lease, self.version));
+        self.effects.push(match self.first_load {
+            Some(version) => effects::first_load(store, self.lease, version),
+            None => effects::load(store, self.lease, self.version),
+        });
     }
 
     fn loaded(&mut self, changes: Vec<Change>, now: Steady) {
         let again = std::mem::replace(&mut self.loading, Loading::Idle) == Loading::Again;
-        let first = self.version == 0;
-        // The first look takes all there is, the next ones a page.
-        let more = !first && changes.len() >= effects::CHANGES_MAX as usize;
+        let full = changes.len() >= effects::CHANGES_MAX as usize;
+        let first = self.first_load.is_some();
+        let mut last = self.first_load.unwrap_or(self.version);
         for change in changes {
-            self.version = self.version.max(change.version);
+            last = last.max(change.version);
             match change.watch {
                 Some(watch) => {
                     if self.lane.is_ending(change.task) {
@@ -258,11 +264,18 @@ impl Worker {
                 None => self.forget(change.task),
             }
         }
+        // After the first load comes whatever has changed since the lane was taken.
+        let loaded = first && !full;
         if first {
+            self.first_load = full.then_some(last);
+        } else {
+            self.version = last;
+        }
+        if loaded {
             self.names.compact();
             self.lane.compact();
         }
-        if again || more {
+        if again || full || loaded {
             self.load();
         }
     }

@@ -4,6 +4,10 @@ use std::time::Duration;
 
 use crate::clock::Timestamp;
 
+/// Attempts of one registration that are read: its schedule has a dozen, so these are those of many
+/// redeliveries.
+pub const ATTEMPTS_MAX: u32 = 1_000;
+
 /// One attempt to tell a registration.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Attempt {

@@ -17,6 +17,8 @@ pub struct Lease {
 pub struct TakenLane {
     /// The right to write it.
     pub lease: Lease,
+    /// Its last change.
+    pub version: u64,
     /// Polls that were or may have been sent lately.
     pub reservations: Vec<Reservation>,
     /// What its estimate had learned.

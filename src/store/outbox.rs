@@ -42,10 +42,10 @@ pub trait Outbox: Send + Sync {
     async fn callback_accepts(&self, client: &str, callback_url: &str) -> Result<()>;
 
     /// One step of the running bulk redelivery that has waited longest for one, those of the owners
-    /// that are passed by left out: looks at its next
-    /// `limit` registrations at most, in the order of their ids, makes those that fit due as
-    /// [`super::Registry::redeliver`] does, and remembers its place, in one commit. So each is made due
-    /// once, whatever crashes. `None`: none is running.
+    /// that are passed by left out: looks at its next registrations, at most
+    /// [`super::STEP_LOOKED_AT_MAX`], in the order in which they ended, makes the first `limit` that
+    /// fit due as [`super::Registry::redeliver`] does, and remembers its place, in one commit. So each
+    /// is made due once, whatever crashes. `None`: none is running.
     async fn step_redelivery(
         &self,
         passed_by: &[String],

@@ -42,9 +42,9 @@ pub use schema::SchemaError;
 
 use self::connect::Target;
 use self::hints::Hints;
-use self::session::{Sessions, on_session};
+use self::session::{BEATS, CLIENTS, FLEET, Sessions, WORK, on_session};
 use super::{
-    AppTicket, Attempt, Change, Checkpoint, Delivery, Ending, Filter, Hint, Lanes, Lease,
+    AppTicket, Attempt, Change, Checkpoint, Delivery, Ending, Filter, Hint, Lanes, Lease, Listed,
     NewRedelivery, NewRegistration, Next, Notice, Old, Outbox, Redelivery, RedeliveryStep,
     Registered, Registry, Result, Store, StoreError, TakenLane,
 };
@@ -54,6 +54,8 @@ use crate::task::{LaneName, Registration, State};
 
 /// How long a daemon that starts waits for its database, which may be starting too.
 const START_MAX: Duration = Duration::from_secs(30);
+/// How long it waits for the schema to be brought up to date: indexes of millions of rows.
+const MIGRATION_MAX: Duration = Duration::from_secs(600);
 /// The longest wait between two tries meanwhile.
 const START_AGAIN_MAX: Duration = Duration::from_secs(2);
 
@@ -81,7 +83,13 @@ pub enum OpenError {
 
 /// The shared store, as one daemon holds it.
 pub struct Postgres {
+    /// For what clients ask.
     sessions: Sessions,
+    /// For polling and delivery, which wait for no client.
+    work: Sessions,
+    /// For leases, which wait for neither.
+    fleet: Sessions,
+    beats: Sessions,
     hints: Hints,
     /// This daemon in the fleet, once it has joined: from then on it sees the deliveries of its own
     /// lanes only.
@@ -93,13 +101,16 @@ pub struct Postgres {
 impl Postgres {
     /// Connects, waiting for the database for a while, and brings its schema up to date.
     pub async fn open(url: &str) -> std::result::Result<Self, OpenError> {
-        let (target, sessions) = ready(url).await?;
-        let arrival = arrival(&sessions).await.map_err(OpenError::Away)?;
+        let (target, work) = ready(url).await?;
+        let arrival = arrival(&work).await.map_err(OpenError::Away)?;
         if let Some(refusal) = arrival.as_ref().and_then(arriving::refusal) {
             return Err(OpenError::Moving(refusal));
         }
-        let hints = Hints::start(target, sessions.clone()).await;
-        Ok(Self { sessions, hints, me: Mutex::new(None), seen: Mutex::new(BTreeMap::new()) })
+        let share = |share| Sessions::new(&target, share).map_err(OpenError::Refused);
+        let (sessions, fleet, beats) = (share(CLIENTS)?, share(FLEET)?, share(BEATS)?);
+        let hints = Hints::start(target, work.clone()).await;
+        let (me, seen) = (Mutex::new(None), Mutex::new(BTreeMap::new()));
+        Ok(Self { sessions, work, fleet, beats, hints, me, seen })
     }
 
     fn me(&self) -> Option<Uuid> {
@@ -114,77 +125,87 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 /// Connections to a database that is there and whose schema is up to date.
 async fn ready(url: &str) -> std::result::Result<(Target, Sessions), OpenError> {
     let target = Target::of(url)?;
-    let sessions = Sessions::new(&target).map_err(OpenError::Refused)?;
-    let waits = ExponentialBackoff::from_millis(2).factor(50).max_delay(START_AGAIN_MAX);
-    let starting = RetryIf::start(
-        waits.map(jitter),
-        || prepare(&sessions),
-        |error: &OpenError| {
-            let again = matches!(error, OpenError::Away(StoreError::Unavailable(_)));
-            if again {
-                tracing::warn!(%error, "waiting for the database");
-            }
-            again
-        },
-    );
-    let overdue = StoreError::Unavailable(format!(
-        "the database was not there for {} s; is `store.url` right, and is it running?",
-        START_MAX.as_secs()
-    ));
-    tokio::time::timeout(START_MAX, starting).await.unwrap_or(Err(OpenError::Away(overdue)))?;
+    let sessions = Sessions::new(&target, WORK).map_err(OpenError::Refused)?;
+    let late = |what: &str, max: Duration| {
+        let why = format!("{what} within {} s", max.as_secs());
+        OpenError::Away(StoreError::Unavailable(why))
+    };
+    let there = tokio::time::timeout(START_MAX, persist(|| reach(&sessions))).await;
+    let what = "the database was not there (is `store.url` right, and is it running?)";
+    there.unwrap_or_else(|_| Err(late(what, START_MAX)))?;
+    let migrated = tokio::time::timeout(MIGRATION_MAX, persist(|| migrate(&sessions))).await;
+    let what = "the database's schema could not be brought up to date";
+    migrated.unwrap_or_else(|_| Err(late(what, MIGRATION_MAX)))?;
     Ok((target, sessions))
 }
 
-async fn prepare(sessions: &Sessions) -> std::result::Result<(), OpenError> {
+/// Tries a step of the start again as long as the database is away.
+async fn persist<F>(step: impl FnMut() -> F) -> std::result::Result<(), OpenError>
+where
+    F: Future<Output = std::result::Result<(), OpenError>>,
+{
+    let waits = ExponentialBackoff::from_millis(2).factor(50).max_delay(START_AGAIN_MAX);
+    RetryIf::start(waits.map(jitter), step, |error: &OpenError| {
+        let again = matches!(error, OpenError::Away(StoreError::Unavailable(_)));
+        if again {
+            tracing::warn!(%error, "waiting for the database");
+        }
+        again
+    })
+    .await
+}
+
+async fn reach(sessions: &Sessions) -> std::result::Result<(), OpenError> {
     if let Some(refusal) = sessions.refusal().await {
         return Err(OpenError::Refused(refusal));
     }
-    Ok(migrate(sessions).await.map_err(OpenError::Away)??)
+    sessions.get().await.map(drop).map_err(OpenError::Away)
+}
+
+async fn migrate(sessions: &Sessions) -> std::result::Result<(), OpenError> {
+    let migrated = async { on_session!(sessions, MIGRATION_MAX, |db| schema::migrate(&db)) };
+    Ok(migrated.await.map_err(OpenError::Away)??)
 }
 
 async fn arrival(sessions: &Sessions) -> Result<Option<arriving::Arrival>> {
     on_session!(sessions, |db| arriving::arrival(&db))
 }
 
-async fn migrate(sessions: &Sessions) -> Result<std::result::Result<(), SchemaError>> {
-    on_session!(sessions, |db| schema::migrate(&db))
-}
-
 #[async_trait]
 impl Store for Postgres {
     async fn ping(&self, now: Timestamp) -> Result<()> {
-        on_session!(self.sessions, |db| upkeep::ping(&db, now))
+        on_session!(self.work, |db| upkeep::ping(&db, now))
     }
 
     async fn prune(&self, ended_before: Timestamp, limit: u32) -> Result<u32> {
-        on_session!(self.sessions, |db| upkeep::prune(&db, ended_before, limit))
+        on_session!(self.work, |db| upkeep::prune(&db, ended_before, limit))
     }
 
     async fn forget(&self, what: Old, before: Timestamp, limit: u32) -> Result<u32> {
-        on_session!(self.sessions, |db| upkeep::forget(&db, what, before, limit))
+        on_session!(self.work, |db| upkeep::forget(&db, what, before, limit))
     }
 
     async fn notices(&self) -> Result<Vec<Notice>> {
-        on_session!(self.sessions, |db| notices::all(&db))
+        on_session!(self.work, |db| notices::all(&db))
     }
 
     async fn keep_notice(&self, notice: &Notice) -> Result<()> {
-        on_session!(self.sessions, |db| notices::keep(&db, notice))
+        on_session!(self.work, |db| notices::keep(&db, notice))
     }
 
     async fn keep_ticket(&self, ticket: &AppTicket) -> Result<()> {
-        on_session!(self.sessions, |db| tickets::keep(&db, ticket))?;
+        on_session!(self.work, |db| tickets::keep(&db, ticket))?;
         // The lanes that wait for it may be another daemon's.
         self.hints.tell_moves();
         Ok(())
     }
 
     async fn tickets(&self) -> Result<Vec<AppTicket>> {
-        on_session!(self.sessions, |db| tickets::all(&db))
+        on_session!(self.work, |db| tickets::all(&db))
     }
 
     async fn backlog(&self) -> Result<Vec<(String, Timestamp)>> {
-        on_session!(self.sessions, |db| outbox::origins(&db, None))
+        on_session!(self.work, |db| outbox::origins(&db, None))
     }
 
     fn hints(&self) -> broadcast::Receiver<Hint> {
@@ -205,12 +226,7 @@ impl Registry for Postgres {
         on_session!(self.sessions, |db| inspect::find(&db, id))
     }
 
-    async fn list(
-        &self,
-        filter: &Filter,
-        before: Option<&str>,
-        limit: u32,
-    ) -> Result<Vec<Registration>> {
+    async fn list(&self, filter: &Filter, before: Option<&str>, limit: u32) -> Result<Listed> {
         on_session!(self.sessions, |db| inspect::list(&db, filter, before, limit))
     }
 
@@ -242,11 +258,12 @@ impl Registry for Postgres {
     }
 
     async fn counts(&self) -> Result<Vec<(State, u64)>> {
-        on_session!(self.sessions, |db| inspect::counts(&db))
+        on_session!(self.work, |db| inspect::counts(&db))
     }
 
     async fn begin_redelivery(&self, new: NewRedelivery) -> Result<Redelivery> {
-        let begun = on_session!(self.sessions, |db| redelivery::begin(&db, &new))?;
+        let matched = redelivery::count(&self.sessions, &new.filter).await?;
+        let begun = on_session!(self.sessions, |db| redelivery::begin(&db, &new, matched))?;
         begun.ok_or_else(|| StoreError::Corrupt(format!("{} vanished", new.id)))
     }
 
@@ -262,26 +279,28 @@ impl Registry for Postgres {
 #[async_trait]
 impl Lanes for Postgres {
     async fn lanes(&self) -> Result<Vec<LaneName>> {
-        on_session!(self.sessions, |db| lanes::lanes(&db))
+        on_session!(self.work, |db| lanes::lanes(&db))
     }
 
     async fn take(&self, lane: &LaneName, _now: Timestamp) -> Result<TakenLane> {
-        on_session!(self.sessions, |db| lanes::take(&db, lane))
+        on_session!(self.work, |db| lanes::take(&db, lane))
+    }
+
+    async fn watched(&self, lease: &Lease, version: u64, limit: u32) -> Result<Vec<Change>> {
+        on_session!(self.work, |db| lanes::watched(&db, *lease, version, limit))
     }
 
     async fn changes(&self, lease: &Lease, version: u64, limit: u32) -> Result<Vec<Change>> {
-        on_session!(self.sessions, |db| lanes::changes(&db, *lease, version, limit))
+        on_session!(self.work, |db| lanes::changes(&db, *lease, version, limit))
     }
 
     async fn checkpoint(&self, lease: &Lease, checkpoint: Checkpoint) -> Result<()> {
-        on_session!(self.sessions, |db| lanes::checkpoint(&db, *lease, &checkpoint))
+        on_session!(self.work, |db| lanes::checkpoint(&db, *lease, &checkpoint))
     }
 
     async fn settle(&self, lease: &Lease, ending: Ending, outcome: Outcome) -> Result<()> {
         let mut hints = Vec::new();
-        on_session!(self.sessions, |db| ending::settle(
-            &db, *lease, &ending, &outcome, &mut hints
-        ))?;
+        on_session!(self.work, |db| ending::settle(&db, *lease, &ending, &outcome, &mut hints))?;
         self.hints.tell(hints);
         Ok(())
     }
@@ -293,7 +312,7 @@ impl Lanes for Postgres {
         outcome: Outcome,
     ) -> Result<Option<Timestamp>> {
         let mut hints = Vec::new();
-        let next = on_session!(self.sessions, |db| ending::give_up(
+        let next = on_session!(self.work, |db| ending::give_up(
             &db, *lease, &ending, &outcome, &mut hints
         ))?;
         self.hints.tell(hints);
@@ -305,12 +324,12 @@ impl Lanes for Postgres {
 impl Outbox for Postgres {
     async fn origins(&self) -> Result<Vec<(String, Timestamp)>> {
         let me = self.me();
-        on_session!(self.sessions, |db| outbox::origins(&db, me))
+        on_session!(self.work, |db| outbox::origins(&db, me))
     }
 
     async fn due(&self, origin: &str, now: Timestamp, limit: u32) -> Result<Vec<Delivery>> {
         let me = self.me();
-        on_session!(self.sessions, |db| outbox::due(&db, origin, now, limit, me))
+        on_session!(self.work, |db| outbox::due(&db, origin, now, limit, me))
     }
 
     async fn record_attempt(
@@ -320,7 +339,7 @@ impl Outbox for Postgres {
         next: Next,
     ) -> Result<bool> {
         let mut hints = Vec::new();
-        let ours = on_session!(self.sessions, |db| outbox::record_attempt(
+        let ours = on_session!(self.work, |db| outbox::record_attempt(
             &db, delivery, &attempt, next, &mut hints
         ))?;
         self.hints.tell(hints);
@@ -328,7 +347,7 @@ impl Outbox for Postgres {
     }
 
     async fn postpone(&self, delivery: &Delivery, until: Timestamp, error: &str) -> Result<()> {
-        on_session!(self.sessions, |db| outbox::postpone(&db, delivery, until, error))
+        on_session!(self.work, |db| outbox::postpone(&db, delivery, until, error))
     }
 
     async fn end_gone(
@@ -339,7 +358,7 @@ impl Outbox for Postgres {
         limit: u32,
     ) -> Result<u32> {
         let mut hints = Vec::new();
-        let ended = on_session!(self.sessions, |db| gone::end(
+        let ended = on_session!(self.work, |db| gone::end(
             &db,
             client,
             callback_url,
@@ -352,7 +371,7 @@ impl Outbox for Postgres {
     }
 
     async fn callback_accepts(&self, client: &str, callback_url: &str) -> Result<()> {
-        on_session!(self.sessions, |db| gone::unmark(&db, client, callback_url))
+        on_session!(self.work, |db| gone::unmark(&db, client, callback_url))
     }
 
     async fn step_redelivery(
@@ -362,9 +381,8 @@ impl Outbox for Postgres {
         now: Timestamp,
     ) -> Result<Option<RedeliveryStep>> {
         let mut hints = Vec::new();
-        let step = on_session!(self.sessions, |db| redelivery::step(
-            &db, passed_by, limit, now, &mut hints
-        ))?;
+        let step =
+            on_session!(self.work, |db| redelivery::step(&db, passed_by, limit, now, &mut hints))?;
         self.hints.tell(hints);
         Ok(step)
     }

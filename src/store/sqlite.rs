@@ -33,7 +33,7 @@ use self::readers::Readers;
 use self::schema::Marked;
 use self::writer::Writer;
 use super::{
-    AppTicket, Attempt, Change, Checkpoint, Delivery, Ending, Filter, Hint, Lanes, Lease,
+    AppTicket, Attempt, Change, Checkpoint, Delivery, Ending, Filter, Hint, Lanes, Lease, Listed,
     NewRedelivery, NewRegistration, Next, Notice, Old, Outbox, Redelivery, RedeliveryStep,
     Registered, Registry, Result, Store, StoreError, TakenLane,
 };
@@ -71,7 +71,10 @@ pub enum OpenError {
 /// The embedded store.
 pub struct Sqlite {
     writer: Writer,
+    /// For what clients ask.
     readers: Readers,
+    /// For polling and delivery, which wait for no client.
+    work: Readers,
     hints: broadcast::Sender<Hint>,
     /// Held for as long as the store is open.
     _lock: FileLock,
@@ -111,8 +114,9 @@ impl Sqlite {
         let (hints, _) = broadcast::channel(HINTS_MAX);
         let writer = Writer::start(connection, hints.clone(), clock, on_commit)
             .map_err(|error| rusqlite::Error::ToSqlConversionFailure(error.into()))?;
-        let readers = Readers::open(false, || readable(path))?;
-        Ok(Self { writer, readers, hints, _lock: lock })
+        let readers = Readers::open(readers::FOR_CLIENTS, || readable(path))?;
+        let work = Readers::open(readers::FOR_WORK, || readable(path))?;
+        Ok(Self { writer, readers, work, hints, _lock: lock })
     }
 
     fn open_on_caller(path: &Path, lock: FileLock) -> std::result::Result<Self, SchemaError> {
@@ -120,8 +124,9 @@ impl Sqlite {
         connection.pragma_update(None, "synchronous", "OFF")?;
         let (hints, _) = broadcast::channel(HINTS_MAX);
         let writer = Writer::on_caller(connection, hints.clone());
-        let readers = Readers::open(true, || readable(path))?;
-        Ok(Self { writer, readers, hints, _lock: lock })
+        let [readers, work] =
+            [Readers::on_caller(readable(path)?), Readers::on_caller(readable(path)?)];
+        Ok(Self { writer, readers, work, hints, _lock: lock })
     }
 }
 
@@ -188,7 +193,7 @@ impl Store for Sqlite {
     }
 
     async fn notices(&self) -> Result<Vec<Notice>> {
-        self.readers.read(notices::all).await
+        self.work.read(notices::all).await
     }
 
     async fn keep_notice(&self, notice: &Notice) -> Result<()> {
@@ -202,7 +207,7 @@ impl Store for Sqlite {
     }
 
     async fn tickets(&self) -> Result<Vec<AppTicket>> {
-        self.readers.read(tickets::all).await
+        self.work.read(tickets::all).await
     }
 
     fn hints(&self) -> broadcast::Receiver<Hint> {
@@ -213,7 +218,7 @@ impl Store for Sqlite {
 #[async_trait]
 impl Registry for Sqlite {
     async fn register(&self, new: Vec<NewRegistration>) -> Result<Vec<Registered>> {
-        self.writer.write(move |db, hints| register::register(db, &new, hints)).await
+        self.writer.write_for_client(move |db, hints| register::register(db, &new, hints)).await
     }
 
     async fn find(&self, id: &str) -> Result<Option<Registration>> {
@@ -221,19 +226,14 @@ impl Registry for Sqlite {
         self.readers.read(move |db| inspect::find(db, &id)).await
     }
 
-    async fn list(
-        &self,
-        filter: &Filter,
-        before: Option<&str>,
-        limit: u32,
-    ) -> Result<Vec<Registration>> {
+    async fn list(&self, filter: &Filter, before: Option<&str>, limit: u32) -> Result<Listed> {
         let (filter, before) = (filter.clone(), before.map(str::to_owned));
         self.readers.read(move |db| inspect::list(db, &filter, before.as_deref(), limit)).await
     }
 
     async fn cancel(&self, id: &str, now: Timestamp) -> Result<Option<Registration>> {
         let id = id.to_owned();
-        self.writer.write(move |db, hints| register::cancel(db, &id, now, hints)).await
+        self.writer.write_for_client(move |db, hints| register::cancel(db, &id, now, hints)).await
     }
 
     async fn attempts(&self, id: &str) -> Result<Vec<Attempt>> {
@@ -243,7 +243,7 @@ impl Registry for Sqlite {
 
     async fn redeliver(&self, id: &str, now: Timestamp) -> Result<Option<Registration>> {
         let id = id.to_owned();
-        self.writer.write(move |db, hints| outbox::redeliver(db, &id, now, hints)).await
+        self.writer.write_for_client(move |db, hints| outbox::redeliver(db, &id, now, hints)).await
     }
 
     async fn outcomes(
@@ -257,14 +257,13 @@ impl Registry for Sqlite {
     }
 
     async fn counts(&self) -> Result<Vec<(State, u64)>> {
-        self.readers.read(inspect::counts).await
+        self.work.read(inspect::counts).await
     }
 
     async fn begin_redelivery(&self, new: NewRedelivery) -> Result<Redelivery> {
-        let filter = new.filter.clone();
-        let matched = self.readers.read(move |db| redelivery::count(db, &filter)).await?;
+        let matched = redelivery::count(&self.readers, &new.filter).await?;
         self.writer
-            .write(move |db, _| {
+            .write_for_client(move |db, _| {
                 redelivery::begin(db, &new, matched)?;
                 redelivery::find(db, &new.id)?
                     .ok_or_else(|| StoreError::Corrupt(format!("{} vanished", new.id)))
@@ -279,14 +278,14 @@ impl Registry for Sqlite {
 
     async fn cancel_redelivery(&self, id: &str, now: Timestamp) -> Result<Option<Redelivery>> {
         let id = id.to_owned();
-        self.writer.write(move |db, _| redelivery::cancel(db, &id, now)).await
+        self.writer.write_for_client(move |db, _| redelivery::cancel(db, &id, now)).await
     }
 }
 
 #[async_trait]
 impl Lanes for Sqlite {
     async fn lanes(&self) -> Result<Vec<LaneName>> {
-        self.readers.read(lanes::lanes).await
+        self.work.read(lanes::lanes).await
     }
 
     async fn take(&self, lane: &LaneName, _now: Timestamp) -> Result<TakenLane> {
@@ -294,9 +293,14 @@ impl Lanes for Sqlite {
         self.writer.write(move |db, _| lanes::take(db, &lane)).await
     }
 
+    async fn watched(&self, lease: &Lease, version: u64, limit: u32) -> Result<Vec<Change>> {
+        let lease = *lease;
+        self.work.read(move |db| lanes::watched(db, lease, version, limit)).await
+    }
+
     async fn changes(&self, lease: &Lease, version: u64, limit: u32) -> Result<Vec<Change>> {
         let lease = *lease;
-        self.readers.read(move |db| lanes::changes(db, lease, version, limit)).await
+        self.work.read(move |db| lanes::changes(db, lease, version, limit)).await
     }
 
     async fn checkpoint(&self, lease: &Lease, checkpoint: Checkpoint) -> Result<()> {
@@ -325,12 +329,12 @@ impl Lanes for Sqlite {
 #[async_trait]
 impl Outbox for Sqlite {
     async fn origins(&self) -> Result<Vec<(String, Timestamp)>> {
-        self.readers.read(outbox::origins).await
+        self.work.read(outbox::origins).await
     }
 
     async fn due(&self, origin: &str, now: Timestamp, limit: u32) -> Result<Vec<Delivery>> {
         let origin = origin.to_owned();
-        self.readers.read(move |db| outbox::due(db, &origin, now, limit)).await
+        self.work.read(move |db| outbox::due(db, &origin, now, limit)).await
     }
 
     async fn record_attempt(

@@ -8,7 +8,7 @@ use async_trait::async_trait;
 use outcomed::clock::Timestamp;
 use outcomed::outcome::Outcome;
 use outcomed::store::{
-    AppTicket, Attempt, Change, Checkpoint, Delivery, Ending, Filter, Hint, Lanes, Lease,
+    AppTicket, Attempt, Change, Checkpoint, Delivery, Ending, Filter, Hint, Lanes, Lease, Listed,
     NewRedelivery, NewRegistration, NewRewatch, Next, Notice, Old, Outbox, Redelivery,
     RedeliveryState, RedeliveryStep, Registered, Registry, Result, Rewatch, RewatchPage, Rewatches,
     Store, StoreError, TakenLane, Watch,
@@ -114,12 +114,7 @@ impl Registry for MemoryStore {
         self.with(|rows| rows.registrations.get(id).cloned()).await
     }
 
-    async fn list(
-        &self,
-        filter: &Filter,
-        before: Option<&str>,
-        limit: u32,
-    ) -> Result<Vec<Registration>> {
+    async fn list(&self, filter: &Filter, before: Option<&str>, limit: u32) -> Result<Listed> {
         let fits = |row: &&Registration| {
             let host = url::Url::parse(&row.callback.url).unwrap();
             let host = host.host_str().unwrap();
@@ -135,7 +130,8 @@ impl Registry for MemoryStore {
         };
         self.with(|rows| {
             let newest_first = rows.registrations.values().rev();
-            newest_first.filter(fits).take(limit as usize).cloned().collect()
+            let items = newest_first.filter(fits).take(limit as usize).cloned().collect();
+            Listed { items, resume: None }
         })
         .await
     }
@@ -237,7 +233,7 @@ impl Lanes for MemoryStore {
 
     async fn take(&self, _lane: &LaneName, _now: Timestamp) -> Result<TakenLane> {
         let lease = Lease { lane: 1, epoch: 1 };
-        Ok(TakenLane { lease, reservations: Vec::new(), memory: None })
+        Ok(TakenLane { lease, version: 0, reservations: Vec::new(), memory: None })
     }
 
     async fn changes(&self, _lease: &Lease, _version: u64, _limit: u32) -> Result<Vec<Change>> {

@@ -122,7 +122,8 @@ level = "info"
         self.write("config.toml", &text);
     }
 
-    fn spawn(&self) -> Daemon {
+    /// Starts it, and does not wait.
+    pub(crate) fn spawn(&self) -> Daemon {
         self.write_config();
         let line = self.started_by.iter().map(String::as_str);
         let mut line = line.chain([env!("CARGO_BIN_EXE_outcomed"), "serve", "--config"]);

@@ -104,3 +104,44 @@ async fn a_second_daemon_on_the_same_store_is_refused_and_says_why() {
     let list = daemon.call("GET", "/v1/registrations", ATS, None).await;
     assert_eq!(list.status, 200, "the first one is not disturbed");
 }
+
+/// Told to stop at this moment, it is gone within a second or so, as if nothing had gone wrong.
+async fn stops_at_once(mut daemon: crate::daemon::Daemon) {
+    let begun = Instant::now();
+    daemon.signal("TERM");
+    assert_eq!(daemon.ended().await.code(), Some(0), "{}", daemon.log());
+    let took = begun.elapsed();
+    assert!(took < Duration::from_millis(2_500), "{took:?} to stop: {}", daemon.log());
+    daemon.logged("told to stop before it was ready").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_daemon_that_waits_for_its_database_still_stops_at_once() {
+    let mut stage = Stage::new().await;
+    // One that refuses, and one that accepts and says nothing.
+    let nobody = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let silent = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    stage.home.store_url = Some(format!("postgres://me@{nobody}/db"));
+    let daemon = stage.home.spawn();
+    daemon.logged("waiting for the database").await;
+    stops_at_once(daemon).await;
+
+    let address = silent.local_addr().unwrap();
+    stage.home.store_url = Some(format!("postgres://me@{address}/db"));
+    let daemon = stage.home.spawn();
+    let (_connection, _) =
+        tokio::task::spawn_blocking(move || silent.accept()).await.unwrap().unwrap();
+    stops_at_once(daemon).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_daemon_that_waits_for_a_busy_file_still_stops_at_once() {
+    let stage = Stage::new().await;
+    let busy = rusqlite::Connection::open(&stage.home.store).unwrap();
+    busy.execute_batch("CREATE TABLE t (n); BEGIN EXCLUSIVE").unwrap();
+    let daemon = stage.home.spawn();
+    let lock = stage.home.path("outcomed.db.lock");
+    let locked = async || lock.exists().then_some(());
+    crate::daemon::until("it opens the file", locked, || daemon.log()).await;
+    stops_at_once(daemon).await;
+}

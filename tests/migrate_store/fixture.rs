@@ -271,7 +271,7 @@ pub async fn told<S: Store>(store: &S) -> Vec<String> {
     let mut told = Vec::new();
     let mut before: Option<String> = None;
     loop {
-        let page = store.list(&Filter::default(), before.as_deref(), 1_000).await.unwrap();
+        let page = store.list(&Filter::default(), before.as_deref(), 1_000).await.unwrap().items;
         let Some(last) = page.last() else { break };
         before = Some(last.id.clone());
         for row in &page {

@@ -7,7 +7,7 @@ use outcomed::clock::Timestamp;
 use outcomed::outcome::Outcome;
 use outcomed::store::sqlite::Sqlite;
 use outcomed::store::{
-    AppTicket, Attempt, Change, Checkpoint, Delivery, Ending, Filter, Hint, Lanes, Lease,
+    AppTicket, Attempt, Change, Checkpoint, Delivery, Ending, Filter, Hint, Lanes, Lease, Listed,
     NewRedelivery, NewRegistration, NewRewatch, Next, Notice, Old, Outbox, Redelivery,
     RedeliveryStep, Registered, Registry, Result, Rewatch, RewatchPage, Rewatches, Store,
     StoreError, TakenLane,
@@ -79,12 +79,7 @@ impl Registry for Mortal {
     async fn find(&self, id: &str) -> Result<Option<Registration>> {
         mortally!(self.find(id))
     }
-    async fn list(
-        &self,
-        f: &Filter,
-        before: Option<&str>,
-        limit: u32,
-    ) -> Result<Vec<Registration>> {
+    async fn list(&self, f: &Filter, before: Option<&str>, limit: u32) -> Result<Listed> {
         mortally!(self.list(f, before, limit))
     }
     async fn cancel(&self, id: &str, now: Timestamp) -> Result<Option<Registration>> {
@@ -120,6 +115,9 @@ impl Lanes for Mortal {
     }
     async fn take(&self, lane: &LaneName, now: Timestamp) -> Result<TakenLane> {
         mortally!(self.take(lane, now))
+    }
+    async fn watched(&self, lease: &Lease, version: u64, limit: u32) -> Result<Vec<Change>> {
+        mortally!(self.watched(lease, version, limit))
     }
     async fn changes(&self, lease: &Lease, version: u64, limit: u32) -> Result<Vec<Change>> {
         mortally!(self.changes(lease, version, limit))

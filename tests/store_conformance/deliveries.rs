@@ -10,7 +10,7 @@ use super::fixture::{Fixture, ending, new, success, timed_out};
 
 const ORIGIN: &str = "https://ats.example:443";
 
-fn attempt(number: u32, at: i64, status: u16) -> Attempt {
+pub(super) fn attempt(number: u32, at: i64, status: u16) -> Attempt {
     Attempt {
         number,
         at: Timestamp(at),

@@ -5,6 +5,7 @@ use std::time::Duration;
 use outcomed::clock::Timestamp;
 use outcomed::store::{
     Attempt, AttemptDetails, NewRedelivery, Next, Old, RedeliveryFilter, RedeliveryState,
+    STEP_LOOKED_AT_MAX,
 };
 use outcomed::task::State;
 
@@ -128,6 +129,29 @@ pub async fn a_cancelled_bulk_redelivery_goes_no_further(db: Fixture) {
     let again = db.store.cancel_redelivery("rdl_1", Timestamp(64_000)).await.unwrap().unwrap();
     assert_eq!(again, cancelled);
     assert!(db.store.cancel_redelivery("rdl_2", Timestamp(64_000)).await.unwrap().is_none());
+}
+
+pub async fn a_step_of_a_bulk_redelivery_looks_at_a_bounded_number(db: Fixture) {
+    // Somebody else's, that ended before ours: cancelled ones stand in the same index.
+    let others = STEP_LOOKED_AT_MAX + 10;
+    let other = |n: u32| new(&format!("o{n}"), "crm", &format!("o{n}"));
+    for from in (0..others).step_by(1_000) {
+        let batch = (from..others.min(from + 1_000)).map(other).collect();
+        db.store.register(batch).await.unwrap();
+    }
+    for n in 0..others {
+        db.store.cancel(&format!("reg_o{n}"), Timestamp(2_000)).await.unwrap();
+    }
+    ended(&db, "1", "ats", 5_000, Next::Delivered).await;
+    let mut delivered = bulk("1", None);
+    delivered.filter.state = State::Delivered;
+    assert_eq!(db.store.begin_redelivery(delivered).await.unwrap().matched, 1);
+    let first = db.store.step_redelivery(&[], 9, Timestamp(61_000)).await.unwrap().unwrap();
+    assert!(!first.finished && first.origins.is_empty(), "{first:?}");
+    assert_eq!(db.find("1").await.state, State::Delivered);
+    let second = db.store.step_redelivery(&[], 9, Timestamp(62_000)).await.unwrap().unwrap();
+    assert!(second.finished, "{second:?}");
+    assert_eq!(db.find("1").await.state, State::Delivering);
 }
 
 pub async fn what_is_old_is_forgotten_in_small_steps_and_nothing_else(db: Fixture) {

@@ -1,9 +1,10 @@
 //! Claims about registrations.
 
 use outcomed::clock::Timestamp;
-use outcomed::store::{Filter, Registered};
+use outcomed::store::{Filter, LOOKED_AT_MAX, Listed, Next, Registered};
 use outcomed::task::State;
 
+use super::deliveries::attempt;
 use super::fixture::{Fixture, new};
 
 pub async fn a_registration_reads_back_as_it_was_stored(db: Fixture) {
@@ -56,7 +57,7 @@ pub async fn lists_are_newest_first_and_filtered(db: Fixture) {
     db.settled("4", "ats", "t4", 5_000).await;
     let ids = async |filter: Filter, before: Option<&str>, limit| {
         let rows = db.store.list(&filter, before, limit).await.unwrap();
-        rows.into_iter().map(|row| row.id).collect::<Vec<_>>().join(" ")
+        rows.items.into_iter().map(|row| row.id).collect::<Vec<_>>().join(" ")
     };
     let all = Filter::default;
     assert_eq!(ids(all(), None, 9).await, "reg_4 reg_3 reg_2 reg_1");
@@ -115,11 +116,69 @@ pub async fn only_finished_registrations_are_pruned(db: Fixture) {
     assert_eq!(db.find("3").await.state, State::Delivering);
 }
 
-pub async fn counts_say_how_many_are_open(db: Fixture) {
-    db.register(new("1", "ats", "t1")).await;
-    db.register(new("2", "crm", "t1")).await;
-    db.settled("3", "ats", "t3", 5_000).await;
+/// Every registration in every state, and how many the store says there are.
+async fn assert_counted(db: &Fixture) {
+    let all = db.store.list(&Filter::default(), None, 1_000).await.unwrap().items;
+    let counts = db.store.counts().await.unwrap();
+    assert_eq!(counts.len(), State::ALL.len());
+    for (state, count) in counts {
+        let there = all.iter().filter(|row| row.state == state).count();
+        assert_eq!(count, there as u64, "{}", state.name());
+    }
+}
+
+pub async fn every_state_is_counted_as_registrations_come_and_go(db: Fixture) {
+    assert_counted(&db).await;
+    for n in 0..6 {
+        db.settled(&format!("s{n}"), "ats", &format!("s{n}"), 5_000).await;
+    }
+    db.register(new("w", "ats", "w")).await;
+    db.register(new("c", "ats", "c")).await;
+    db.store.cancel("reg_c", Timestamp(2_000)).await.unwrap();
+    assert_counted(&db).await;
+    let due = db.store.due("https://ats.example:443", Timestamp(9_000), 9).await.unwrap();
+    let ends = [Next::Delivered, Next::Undeliverable, Next::RetryAt(Timestamp(99_000))];
+    for (delivery, next) in due.iter().zip(ends.into_iter().cycle()) {
+        let attempt = attempt(1, 5_000, 200);
+        db.store.record_attempt(delivery, attempt, next).await.unwrap();
+    }
+    assert_counted(&db).await;
     let counts = db.store.counts().await.unwrap();
     let of = |state| counts.iter().find(|(s, _)| *s == state).map_or(0, |(_, n)| *n);
-    assert_eq!((of(State::Watching), of(State::Delivering)), (2, 1));
+    let all = [State::Watching, State::Delivering, State::Delivered, State::Undeliverable];
+    assert_eq!((all.map(of), of(State::Cancelled)), ([1, 2, 2, 2], 1));
+    db.store.redeliver("reg_s0", Timestamp(9_000)).await.unwrap();
+    assert_counted(&db).await;
+    assert_eq!(db.store.prune(Timestamp(90_000), 10).await.unwrap(), 2);
+    assert_counted(&db).await;
+}
+
+pub async fn a_list_looks_at_no_more_rows_than_its_bound_and_says_where_it_goes_on(db: Fixture) {
+    // Two needles in a client's haystack: by no index of theirs, and too many for any part of the
+    // filter to be passed by few.
+    let many = LOOKED_AT_MAX + 50;
+    let batch = |from: u32, to: u32| {
+        (from..to).map(|n| new(&format!("{n:05}"), "ats", &format!("t{n}"))).collect::<Vec<_>>()
+    };
+    for from in (0..many).step_by(1_000) {
+        db.store.register(batch(from, many.min(from + 1_000))).await.unwrap();
+    }
+    for needle in ["00000", "10010"] {
+        db.store.cancel(&format!("reg_{needle}"), Timestamp(2_000)).await.unwrap();
+    }
+    let filter = Filter {
+        client: Some("ats".into()),
+        account: Some("default".into()),
+        state: Some(State::Cancelled),
+        ..Filter::default()
+    };
+    let page = db.store.list(&filter, None, 9).await.unwrap();
+    let ids = |page: &Listed| page.items.iter().map(|it| it.id.clone()).collect::<Vec<_>>();
+    assert_eq!((ids(&page), page.resume.as_deref()), (vec!["reg_10010".into()], Some("reg_00050")));
+    let page = db.store.list(&filter, page.resume.as_deref(), 9).await.unwrap();
+    assert_eq!((ids(&page), page.resume), (vec!["reg_00000".into()], None));
+    // Few: found wherever they are, whatever else is asked.
+    let task = Filter { delivery_task_id: Some("t0".into()), ..filter };
+    let page = db.store.list(&task, None, 9).await.unwrap();
+    assert_eq!((ids(&page), page.resume), (vec!["reg_00000".into()], None));
 }

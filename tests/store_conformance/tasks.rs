@@ -2,7 +2,7 @@
 
 use outcomed::clock::Timestamp;
 use outcomed::outcome::{Class, Outcome, Reason};
-use outcomed::store::{Checkpoint, Hint, Progress, Reservation, StoreError};
+use outcomed::store::{Change, Checkpoint, Hint, Progress, Reservation, StoreError};
 use outcomed::task::State;
 
 use super::fixture::{Fixture, ending, lane, new, success, timed_out};
@@ -35,6 +35,43 @@ pub async fn changes_tell_what_is_new_and_what_nobody_waits_for(db: Fixture) {
     assert_eq!(told, [true, false], "t2 is new, t1 is waited for by nobody");
     assert_eq!(changes[1].task, first[0].task);
     assert_eq!(db.store.changes(&lease, seen, 1).await.unwrap().len(), 1, "at most the limit");
+}
+
+pub async fn a_first_load_in_pages_misses_nothing_that_changes_meanwhile(db: Fixture) {
+    for n in 0..7 {
+        db.register(new(&n.to_string(), "ats", &format!("t{n}"))).await;
+    }
+    db.store.cancel("reg_0", Timestamp(2_000)).await.unwrap();
+    let taken = db.take().await;
+    let mut known = std::collections::BTreeMap::new();
+    let mut learn = |changes: &[Change]| {
+        for change in changes {
+            match &change.watch {
+                Some(watch) => known.insert(change.task, watch.delivery_task_id.clone()),
+                None => known.remove(&change.task),
+            };
+        }
+        changes.last().map_or(0, |change| change.version)
+    };
+    let first = db.store.watched(&taken.lease, 0, 3).await.unwrap();
+    assert_eq!(first.len(), 3);
+    let mut version = learn(&first);
+    // Behind the place, and before it.
+    db.store.cancel("reg_1", Timestamp(2_000)).await.unwrap();
+    db.store.cancel("reg_6", Timestamp(2_000)).await.unwrap();
+    db.register(new("8", "crm", "t2")).await;
+    db.register(new("9", "ats", "t9")).await;
+    loop {
+        let page = db.store.watched(&taken.lease, version, 3).await.unwrap();
+        assert!(page.iter().all(|change| change.watch.is_some()), "what nobody waits for is read");
+        version = learn(&page);
+        if page.len() < 3 {
+            break;
+        }
+    }
+    learn(&db.store.changes(&taken.lease, taken.version, 1_000).await.unwrap());
+    let known: Vec<String> = known.into_values().collect();
+    assert_eq!(known, ["t2", "t3", "t4", "t5", "t9"]);
 }
 
 pub async fn an_outcome_reaches_every_registration_in_one_commit(db: Fixture) {

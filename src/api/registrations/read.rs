@@ -18,7 +18,7 @@ use crate::api::query::Query;
 use crate::api::segment::Segment;
 use crate::api::shared::Shared;
 use crate::api::wait::{self, WAIT_MAX};
-use crate::store::Filter;
+use crate::store::{Filter, Listed};
 use crate::task::{Registration, State as RegistrationState};
 
 const LIST_LIMIT_DEFAULT: u32 = 50;
@@ -71,6 +71,10 @@ pub async fn show(
 }
 
 /// List registrations, newest first
+///
+/// One page costs a bounded number of rows looked at (10,000). Where few of many fit the filter, a
+/// page may be shorter than `limit`, even empty, and still have a `next_cursor`: go on until it is
+/// null.
 #[utoipa::path(get, path = "/v1/registrations", operation_id = "listRegistrations", tag = "registrations",
     params(("state" = Option<RegistrationState>, Query),
            ("account" = Option<String>, Query),
@@ -97,10 +101,11 @@ pub async fn list(State(shared): State<Arc<Shared>>, caller: Caller, uri: Uri) -
     query.finish()?;
     // One more than asked tells whether there is a next page.
     let listed = shared.store().list(&filter, before.as_deref(), limit + 1);
-    let mut items = shared.answer(listed).await?;
+    let Listed { mut items, resume } = shared.answer(listed).await?;
     let more = items.len() > limit as usize;
     items.truncate(limit as usize);
-    let next = items.last().filter(|_| more).map(|last| cursor::after_registration(&last.id));
+    let last = items.last().filter(|_| more).map(|last| last.id.clone());
+    let next = last.or(resume).map(|id| cursor::after_registration(&id));
     let link = next.as_deref().and_then(|next| link(&uri, next));
     let mut response = Json(RegistrationPage { items, next_cursor: next }).into_response();
     if let Some(link) = link {

@@ -165,10 +165,13 @@ pub(super) fn give_up(
 }
 
 pub(super) fn load(store: Arc<dyn Store>, lease: Lease, version: u64) -> Effect {
-    // The first look takes everything that is watched, in one piece: a page of it would end at a
-    // version beyond which only changes are told.
-    let limit = if version == 0 { u32::MAX } else { CHANGES_MAX };
-    async move { Event::Loaded(until_stored(|| store.changes(&lease, version, limit)).await) }
+    async move { Event::Loaded(until_stored(|| store.changes(&lease, version, CHANGES_MAX)).await) }
+        .boxed()
+}
+
+/// A page of what is watched, for a lane that begins.
+pub(super) fn first_load(store: Arc<dyn Store>, lease: Lease, version: u64) -> Effect {
+    async move { Event::Loaded(until_stored(|| store.watched(&lease, version, CHANGES_MAX)).await) }
         .boxed()
 }
 

@@ -87,8 +87,8 @@ const fn table(name: &'static str, key: usize, columns: &'static [Column]) -> Ta
     Table { name, columns, key, numbered: false }
 }
 
-/// Everything but the heartbeat, which is a proof of life and not a memory, and the fleet's
-/// members and owners, which only Postgres has.
+/// Everything but the heartbeat, which is a proof of life and not a memory, the counts, which each
+/// store makes itself, and the fleet's members and owners, which only Postgres has.
 pub(in crate::store) const TABLES: [Table; 10] = [
     Table { numbered: true, ..table("lane", 1, LANE) },
     Table { numbered: true, ..table("task", 1, TASK) },
@@ -189,6 +189,8 @@ const REDELIVERY: &[Column] = &[
     int("done"),
     text("after"),
     int("stepped_at"),
+    int("after_at"),
+    text("after_id"),
 ];
 
 const REWATCH: &[Column] = &[

@@ -18,14 +18,14 @@ impl Fleet for Postgres {
     async fn join(&self, name: &str, now: Timestamp) -> Result<Member> {
         let id = Uuid::now_v7();
         let member = Member { id: MemberId(id), name: name.to_owned(), since: now };
-        on_session!(self.sessions, |db| members::join(&db, &member))?;
+        on_session!(self.fleet, |db| members::join(&db, &member))?;
         *lock(&self.me) = Some(id);
         self.hints.tell_moves();
         Ok(member)
     }
 
     async fn beat(&self, member: &Member, held: &[Lease]) -> Result<Roster> {
-        let (roster, mine) = on_session!(self.sessions, |db| members::beat(&db, member, held))?;
+        let (roster, mine) = on_session!(self.beats, |db| members::beat(&db, member, held))?;
         let now: BTreeMap<i64, i64> = mine.iter().map(|m| (m.lease.lane, m.version)).collect();
         let before = std::mem::replace(&mut *lock(&self.seen), now);
         for lane in mine {
@@ -38,7 +38,7 @@ impl Fleet for Postgres {
 
     async fn claim(&self, member: &Member, lane: &LaneName) -> Result<Option<Claimed>> {
         let mut due = Vec::new();
-        let claimed = on_session!(self.sessions, |db| members::claim(&db, member, lane, &mut due))?;
+        let claimed = on_session!(self.fleet, |db| members::claim(&db, member, lane, &mut due))?;
         for hint in due {
             self.hints.tell_here(hint);
         }
@@ -46,7 +46,7 @@ impl Fleet for Postgres {
     }
 
     async fn release(&self, lease: &Lease) -> Result<()> {
-        let released = on_session!(self.sessions, |db| members::release(&db, *lease))?;
+        let released = on_session!(self.fleet, |db| members::release(&db, *lease))?;
         if released.is_some() {
             self.hints.tell_moves();
         }
@@ -54,21 +54,21 @@ impl Fleet for Postgres {
     }
 
     async fn leave(&self, member: &Member) -> Result<()> {
-        on_session!(self.sessions, |db| members::leave(&db, member.id.0))?;
+        on_session!(self.fleet, |db| members::leave(&db, member.id.0))?;
         self.hints.tell_moves();
         Ok(())
     }
 
     async fn holdings(&self, _now: Timestamp) -> Result<Vec<Holding>> {
-        on_session!(self.sessions, |db| members::holdings(&db))
+        on_session!(self.fleet, |db| members::holdings(&db))
     }
 
     async fn members(&self) -> Result<Vec<Present>> {
-        on_session!(self.sessions, |db| members::present(&db))
+        on_session!(self.fleet, |db| members::present(&db))
     }
 
     async fn report(&self, member: &Member, report: &str) -> Result<()> {
-        on_session!(self.sessions, |db| members::report(&db, member.id.0, report))
+        on_session!(self.fleet, |db| members::report(&db, member.id.0, report))
     }
 
     fn moves(&self) -> watch::Receiver<u64> {

@@ -28,8 +28,12 @@ const HINTS_MAX: usize = 4096;
 const OUTGOING_MAX: usize = 4096;
 /// Bytes of a notification: Postgres takes less than 8,000.
 const PAYLOAD_MAX: usize = 7_900;
-/// The longest wait for a notification to be sent, or for the first connection.
+/// The longest wait for a notification to be sent, or for a connection.
 const SEND_MAX: Duration = Duration::from_secs(5);
+/// How often the connection is tried while nothing is sent, and how long an answer may take: one
+/// that is open on this side only is noticed within seconds.
+const PROBE_EVERY: Duration = Duration::from_secs(2);
+const PROBE_MAX: Duration = Duration::from_secs(2);
 /// Waits between two tries to connect: from the first, doubled up to the last.
 const AGAIN_MIN: Duration = Duration::from_millis(100);
 const AGAIN_MAX: Duration = Duration::from_secs(5);
@@ -159,9 +163,7 @@ impl OnTheWire {
         loop {
             match self.connected(&mut wait).await {
                 Ok(()) => return,
-                Err(error) => {
-                    tracing::debug!(why = explain(&error), "no hints from other daemons for now");
-                }
+                Err(why) => tracing::debug!(why, "no hints from other daemons for now"),
             }
             self.first = None;
             tokio::time::sleep(wait).await;
@@ -172,58 +174,48 @@ impl OnTheWire {
     }
 
     /// Passes hints on until the connection breaks, or nobody has any more to send.
-    async fn connected(
-        &mut self,
-        wait: &mut Duration,
-    ) -> std::result::Result<(), tokio_postgres::Error> {
-        let (client, mut connection) = self.target.config.connect(self.target.tls.clone()).await?;
-        let here = self.here.clone();
-        let me = self.me;
-        let (broke, mut broken) = oneshot::channel();
-        let driver = tokio::spawn(async move {
-            let mut messages = futures_util::stream::poll_fn(|cx| connection.poll_message(cx));
-            let end = loop {
-                match messages.next().await {
-                    Some(Ok(AsyncMessage::Notification(note))) => {
-                        receive(&here, me, note.payload());
-                    }
-                    Some(Ok(_)) => {}
-                    Some(Err(error)) => break Some(error),
-                    None => break None,
-                }
-            };
-            let _ = broke.send(end);
-        });
-        let driver = AbortOnDrop(driver);
-        client.batch_execute(&format!("LISTEN {CHANNEL}")).await?;
+    async fn connected(&mut self, wait: &mut Duration) -> std::result::Result<(), String> {
+        let (client, mut driver) = in_time(SEND_MAX, self.listen()).await?;
         *wait = AGAIN_MIN;
         match self.first.take() {
             Some(first) => drop(first.send(())),
             None => self.read_again().await,
         }
-        let send = client.prepare("SELECT pg_notify($1, $2)").await?;
+        let send = in_time(SEND_MAX, client.prepare("SELECT pg_notify($1, $2)")).await?;
         loop {
             let mut batch = Vec::new();
             tokio::select! {
-                end = &mut broken => {
-                    drop(driver);
-                    // Closed without a word: any next word says so.
-                    return match end { Ok(Some(error)) => Err(error), _ => reject(&client).await };
-                }
+                _ = &mut driver.0 => return Err("the connection has ended".into()),
                 count = self.queue.recv_many(&mut batch, OUTGOING_MAX) => {
                     if count == 0 {
                         return Ok(());
                     }
                 }
+                () = tokio::time::sleep(PROBE_EVERY) => {
+                    in_time(PROBE_MAX, client.batch_execute("SELECT 1")).await?;
+                }
             }
             for payload in payloads(self.me, batch) {
                 let sending = async { client.execute(&send, &[&CHANNEL, &payload]).await };
-                match tokio::time::timeout(SEND_MAX, sending).await {
-                    Ok(done) => drop(done?),
-                    Err(_) => break,
-                }
+                in_time(SEND_MAX, sending).await?;
             }
         }
+    }
+
+    /// A connection that listens, and the task that reads it.
+    async fn listen(&self) -> std::result::Result<(Client, AbortOnDrop), tokio_postgres::Error> {
+        let (client, mut connection) = self.target.config.connect(self.target.tls.clone()).await?;
+        let (here, me) = (self.here.clone(), self.me);
+        let driver = AbortOnDrop(tokio::spawn(async move {
+            let mut messages = futures_util::stream::poll_fn(|cx| connection.poll_message(cx));
+            while let Some(Ok(message)) = messages.next().await {
+                if let AsyncMessage::Notification(note) = message {
+                    receive(&here, me, note.payload());
+                }
+            }
+        }));
+        client.batch_execute(&format!("LISTEN {CHANNEL}")).await?;
+        Ok((client, driver))
     }
 
     /// What may have been missed: every lane with tasks, every origin with deliveries.
@@ -247,8 +239,14 @@ impl OnTheWire {
     }
 }
 
-async fn reject(client: &Client) -> std::result::Result<(), tokio_postgres::Error> {
-    client.batch_execute("SELECT 1").await
+async fn in_time<T>(
+    max: Duration,
+    asked: impl Future<Output = std::result::Result<T, tokio_postgres::Error>>,
+) -> std::result::Result<T, String> {
+    match tokio::time::timeout(max, asked).await {
+        Ok(answer) => answer.map_err(|error| explain(&error)),
+        Err(_) => Err(format!("no answer in {} s", max.as_secs())),
+    }
 }
 
 struct AbortOnDrop(JoinHandle<()>);

@@ -1,13 +1,14 @@
-//! Looking things up. One statement each.
+//! Looking things up.
 
 use std::time::Duration;
 
 use tokio_postgres::types::ToSql;
 
-use super::rows::{COLUMNS, FROM, WIDTH, get, maybe_number, named, number, registration};
+use super::rows::{COLUMNS, FROM, WIDTH, get, maybe_number, number, registration};
 use super::session::{Session, Tried};
 use crate::clock::Timestamp;
-use crate::store::{Attempt, AttemptDetails, Filter};
+use crate::store::listing::{self, FEW, LOOKED_AT_MAX, Listed, Sql};
+use crate::store::{ATTEMPTS_MAX, Attempt, AttemptDetails, Filter};
 use crate::task::{Registration, State};
 
 pub(super) async fn find(db: &Session, id: &str) -> Tried<Option<Registration>> {
@@ -20,28 +21,61 @@ pub(super) async fn list(
     filter: &Filter,
     before: Option<&str>,
     limit: u32,
-) -> Tried<Vec<Registration>> {
-    let state = filter.state.map(State::name);
+) -> Tried<Listed> {
     let limit = i64::from(limit);
-    let conditions: [(&str, Option<&(dyn ToSql + Sync)>); 6] = [
-        ("r.id < $", before.as_ref().map(|v| v as _)),
-        ("r.client = $", filter.client.as_ref().map(|v| v as _)),
-        ("r.state = $", state.as_ref().map(|v| v as _)),
-        ("l.account = $", filter.account.as_ref().map(|v| v as _)),
-        ("t.delivery_task_id = $", filter.delivery_task_id.as_ref().map(|v| v as _)),
-        ("r.callback_host = $", filter.callback_host.as_ref().map(|v| v as _)),
-    ];
-    let mut sql = format!("SELECT {COLUMNS} {FROM} WHERE true");
-    let mut values: Vec<&(dyn ToSql + Sync)> = Vec::new();
-    for (condition, value) in conditions {
-        if let Some(value) = value {
-            values.push(value);
-            sql.extend([" AND ", condition, &values.len().to_string()]);
+    for few in listing::narrow(filter, '$') {
+        if count(db, &few).await? < i64::from(FEW) {
+            let all = listing::among(few, COLUMNS, FROM, filter, before);
+            let rows = db.query(&all.text, &values(&all, &[&limit])).await?;
+            let items = rows.iter().map(registration).collect::<Tried<_>>()?;
+            return Ok(Listed { items, resume: None });
         }
     }
-    values.push(&limit);
-    sql.extend([" ORDER BY r.id DESC LIMIT $", &values.len().to_string()]);
-    db.query(&sql, &values).await?.iter().map(registration).collect()
+    look_through(db, filter, before, limit).await
+}
+
+/// Counts up to [`FEW`].
+async fn count(db: &Session, few: &Sql) -> Tried<i64> {
+    let sql = format!("SELECT count(*) FROM ({} LIMIT {FEW}) few", few.text);
+    let row = db.query_opt(&sql, &values(few, &[])).await?;
+    row.map_or(Ok(0), |row| get(&row, 0))
+}
+
+async fn look_through(
+    db: &Session,
+    filter: &Filter,
+    before: Option<&str>,
+    limit: i64,
+) -> Tried<Listed> {
+    let mut sql = Sql::new(format!("SELECT {COLUMNS} FROM (SELECT r.* FROM registration r"), '$');
+    listing::lead(&mut sql, filter, before);
+    let joined = "JOIN task t ON t.id = r.task JOIN lane l ON l.id = t.lane WHERE ";
+    sql.text.extend([" LIMIT ", &LOOKED_AT_MAX.to_string(), ") r ", joined]);
+    listing::rest(&mut sql, filter);
+    sql.number(" ORDER BY r.id DESC LIMIT ", 1);
+    let rows = db.query(&sql.text, &values(&sql, &[&limit])).await?;
+    let items: Vec<Registration> = rows.iter().map(registration).collect::<Tried<_>>()?;
+    let full = i64::try_from(items.len()).is_ok_and(|found| found >= limit);
+    let resume = if full { None } else { last_looked_at(db, filter, before).await? };
+    Ok(Listed { items, resume })
+}
+
+/// Where looking ended, unless that was at the last there is.
+async fn last_looked_at(
+    db: &Session,
+    filter: &Filter,
+    before: Option<&str>,
+) -> Tried<Option<String>> {
+    let mut sql = Sql::new("SELECT r.id FROM registration r", '$');
+    listing::lead(&mut sql, filter, before);
+    sql.text.extend([" OFFSET ", &(LOOKED_AT_MAX - 1).to_string(), " LIMIT 1"]);
+    let row = db.query_opt(&sql.text, &values(&sql, &[])).await?;
+    row.map(|row| get(&row, 0)).transpose()
+}
+
+fn values<'a>(sql: &'a Sql, more: &[&'a (dyn ToSql + Sync)]) -> Vec<&'a (dyn ToSql + Sync)> {
+    let texts = sql.values.iter().map(|value| value as &(dyn ToSql + Sync));
+    texts.chain(more.iter().copied()).collect()
 }
 
 pub(super) async fn outcomes(
@@ -63,8 +97,10 @@ pub(super) async fn outcomes(
 pub(super) async fn attempts(db: &Session, id: &str) -> Tried<Vec<Attempt>> {
     let sql = "SELECT number, at, duration_ms, status, error, reply_excerpt, verdict,
                       connect_ms, first_byte_ms, error_class, reason
-               FROM attempt WHERE registration = $1 ORDER BY number";
-    let rows = db.query(sql, &[&id]).await?;
+               FROM (SELECT * FROM attempt WHERE registration = $1
+                     ORDER BY number DESC LIMIT $2) newest
+               ORDER BY number";
+    let rows = db.query(sql, &[&id, &i64::from(ATTEMPTS_MAX)]).await?;
     let attempt = |row| {
         Ok(Attempt {
             number: number(row, 0)?,
@@ -85,9 +121,10 @@ pub(super) async fn attempts(db: &Session, id: &str) -> Tried<Vec<Attempt>> {
     rows.iter().map(attempt).collect()
 }
 
+/// Kept by triggers, in shards so that no commit waits for another's.
 pub(super) async fn counts(db: &Session) -> Tried<Vec<(State, u64)>> {
-    let sql = "SELECT state, count(*) FROM registration
-               WHERE state IN ('watching', 'delivering', 'undeliverable') GROUP BY state";
-    let rows = db.query(sql, &[]).await?;
-    rows.iter().map(|row| Ok((named(row, 0, State::named)?, number(row, 1)?))).collect()
+    let sums = State::ALL.map(|state| format!("sum({})::bigint", state.name())).join(", ");
+    let row = db.query_opt(&format!("SELECT {sums} FROM registration_count"), &[]).await?;
+    let Some(row) = row else { return Ok(Vec::new()) };
+    State::ALL.iter().enumerate().map(|(n, state)| Ok((*state, number(&row, n)?))).collect()
 }

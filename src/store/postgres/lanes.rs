@@ -27,17 +27,18 @@ pub(super) async fn take(db: &Session, lane: &LaneName) -> Tried<TakenLane> {
         INSERT INTO lane (account, kind, epoch) VALUES ($1, $2, 1)
         ON CONFLICT (account, kind) DO UPDATE
         SET epoch = lane.epoch + 1, owner = NULL, owned_since = NULL
-        RETURNING id, epoch, reservations, memory";
+        RETURNING id, epoch, reservations, memory, version";
     let rows = db.query(sql, &[&lane.account, &lane.kind.name()]).await?;
     rows.first().ok_or(Failure::Again).and_then(taken)
 }
 
-/// Reads `id, epoch, reservations, memory`.
+/// Reads `id, epoch, reservations, memory, version`.
 pub(super) fn taken(row: &Row) -> Tried<TakenLane> {
     Ok(TakenLane {
         lease: Lease { lane: get(row, 0)?, epoch: get(row, 1)? },
         reservations: serde_json::from_str(get(row, 2)?).map_err(unreadable)?,
         memory: get(row, 3)?,
+        version: number(row, 4)?,
     })
 }
 
@@ -65,12 +66,20 @@ const CHANGED: &str = "
            (SELECT min(give_up_at) FROM registration WHERE task = t.id AND state = 'watching')
     FROM task t WHERE lane = $1 AND version > $2 ORDER BY version LIMIT $3";
 
-/// The first look takes the watched ones only: most tasks of a lane's life are over.
 const WATCHED: &str = "
     SELECT id, version, watched, website_id, delivery_task_id, registered_at, polls,
            last_pending_at, not_found_since,
            (SELECT min(give_up_at) FROM registration WHERE task = t.id AND state = 'watching')
     FROM task t WHERE lane = $1 AND version > $2 AND watched ORDER BY version LIMIT $3";
+
+pub(super) async fn watched(
+    db: &Session,
+    lease: Lease,
+    version: u64,
+    limit: u32,
+) -> Tried<Vec<Change>> {
+    read_changes(db, WATCHED, lease, version, limit).await
+}
 
 pub(super) async fn changes(
     db: &Session,
@@ -78,7 +87,18 @@ pub(super) async fn changes(
     version: u64,
     limit: u32,
 ) -> Tried<Vec<Change>> {
+    // From the start, only what is watched: most tasks of a lane's life are over.
     let sql = if version == 0 { WATCHED } else { CHANGED };
+    read_changes(db, sql, lease, version, limit).await
+}
+
+async fn read_changes(
+    db: &Session,
+    sql: &str,
+    lease: Lease,
+    version: u64,
+    limit: u32,
+) -> Tried<Vec<Change>> {
     let version = i64::try_from(version).unwrap_or(i64::MAX);
     let rows = db.query(sql, &[&lease.lane, &version, &i64::from(limit)]).await?;
     rows.iter().map(change).collect()

@@ -3,7 +3,7 @@
 use super::connect::Target;
 use super::rows::get;
 use super::schema::KNOWN;
-use super::session::{Session, Sessions, Tried, on_session};
+use super::session::{Session, Sessions, Tried, WORK, on_session};
 use super::{OpenError, SchemaError};
 
 /// What a database is.
@@ -20,7 +20,7 @@ pub struct Seen {
 /// Logs in and looks.
 pub async fn look(url: &str) -> Result<Seen, OpenError> {
     let target = Target::of(url)?;
-    let sessions = Sessions::new(&target).map_err(OpenError::Refused)?;
+    let sessions = Sessions::new(&target, WORK).map_err(OpenError::Refused)?;
     if let Some(refusal) = sessions.refusal().await {
         return Err(OpenError::Refused(refusal));
     }

@@ -99,7 +99,7 @@ pub(super) const CLAIM: &str = "
                     WHERE o.id = lane.owner AND o.expires_at > clock_timestamp())
         AND EXISTS (SELECT 1 FROM member m WHERE m.id = EXCLUDED.owner AND m.alive_since
                     <= clock_timestamp() - $4::bigint * interval '1 millisecond'))
-    RETURNING id, epoch, reservations, memory,
+    RETURNING id, epoch, reservations, memory, version,
         (SELECT extract(epoch FROM m.expires_at - clock_timestamp()) * 1000
          FROM member m WHERE m.id = lane.owner)::bigint,
         takeovers > (SELECT b.takeovers FROM lane b WHERE b.account = $2 AND b.kind = $3),
@@ -132,12 +132,12 @@ pub(super) async fn claim(
     for row in db.query(ORIGINS, &[&lane.lease.lane]).await? {
         hints.push(Hint::Due { origin: get(&row, 0)? });
     }
-    let left = Duration::from_millis(maybe_number(&row, 4)?.unwrap_or(0));
+    let left = Duration::from_millis(maybe_number(&row, 5)?.unwrap_or(0));
     Ok(Some(Claimed {
         lane,
         lasts: left.saturating_sub(LEASE_MARGIN),
-        took_over: get::<Option<bool>>(&row, 5)?.unwrap_or(false),
-        reserved_ago: maybe_time(&row, 6)?,
+        took_over: get::<Option<bool>>(&row, 6)?.unwrap_or(false),
+        reserved_ago: maybe_time(&row, 7)?,
     }))
 }
 

@@ -1,12 +1,17 @@
-//! Bulk redeliveries: a filter in a row, and a place in the order of ids.
+//! Bulk redeliveries: a filter in a row, and a place in the order of ends.
 
 use tokio_postgres::Row;
+use tokio_postgres::types::ToSql;
 
-use super::rows::{get, named, number, time};
-use super::session::{Session, Tried, flight};
+use super::rows::{get, named, number, time, unreadable};
+use super::session::{Failure, Session, Sessions, Tried, flight, on_session};
 use crate::clock::Timestamp;
+use crate::store::redelivery::{
+    self, COUNT_PAGE, Candidate, Found, Place, STEP_LOOKED_AT_MAX, ended,
+};
 use crate::store::{
-    Hint, NewRedelivery, Redelivery, RedeliveryFilter, RedeliveryState, RedeliveryStep,
+    Hint, MATCHED_MAX, NewRedelivery, Redelivery, RedeliveryFilter, RedeliveryState,
+    RedeliveryStep, Result,
 };
 use crate::task::State;
 
@@ -15,7 +20,7 @@ const COLUMNS: &str = "id, owner, client, of_state, since, until, callback_host,
 /// How many they are.
 const WIDTH: usize = 12;
 
-fn redelivery(row: &Row) -> Tried<Redelivery> {
+fn read(row: &Row) -> Tried<Redelivery> {
     Ok(Redelivery {
         id: get(row, 0)?,
         owner: get(row, 1)?,
@@ -34,17 +39,16 @@ fn redelivery(row: &Row) -> Tried<Redelivery> {
     })
 }
 
-/// A state's name stands in the statement itself: only so are partial indexes found.
-pub(super) async fn begin(db: &Session, new: &NewRedelivery) -> Tried<Option<Redelivery>> {
+pub(super) async fn begin(
+    db: &Session,
+    new: &NewRedelivery,
+    matched: u64,
+) -> Tried<Option<Redelivery>> {
     let filter = &new.filter;
-    let state = filter.state.name();
     let sql = format!(
         "INSERT INTO redelivery (id, owner, client, of_state, since, until, callback_host, state,
                                  created_at, matched, stepped_at)
-         SELECT $1, $2, $3, '{state}', $4, $5, $6, 'running', $7, count(*), $7
-         FROM registration
-         WHERE state = '{state}' AND finished_at >= $4 AND finished_at < $5
-           AND ($3::text IS NULL OR client = $3) AND ($6::text IS NULL OR callback_host = $6)
+         VALUES ($1, $2, $3, $4, $5, $6, $7, 'running', $8, $9, $8)
          RETURNING {COLUMNS}"
     );
     let row = db
@@ -54,19 +58,63 @@ pub(super) async fn begin(db: &Session, new: &NewRedelivery) -> Tried<Option<Red
                 &new.id,
                 &new.owner,
                 &filter.client,
+                &filter.state.name(),
                 &filter.since.0,
                 &filter.until.0,
                 &filter.callback_host,
                 &new.created_at.0,
+                &i64::try_from(matched).map_err(unreadable)?,
             ],
         )
         .await?;
-    row.as_ref().map(redelivery).transpose()
+    row.as_ref().map(read).transpose()
+}
+
+/// A page of registrations in the order in which they ended, and of those the first `limit` that
+/// fit.
+pub(super) async fn look(
+    db: &Session,
+    filter: &RedeliveryFilter,
+    after: &Place,
+    page_max: u32,
+    limit: u32,
+) -> Tried<Found> {
+    let sql = format!(
+        "SELECT finished_at, id, client, callback_host, state FROM registration
+         WHERE {} AND (finished_at, id) > ($1, $2) AND finished_at < $3
+         ORDER BY finished_at, id LIMIT $4",
+        ended(filter.state)
+    );
+    let values: [&(dyn ToSql + Sync); 4] =
+        [&after.at.0, &after.id, &filter.until.0, &i64::from(page_max)];
+    let rows = db.query(&sql, &values).await?;
+    let candidate = |row| {
+        Ok::<_, Failure>(Candidate {
+            place: Place { at: Timestamp(get(row, 0)?), id: get(row, 1)? },
+            client: get(row, 2)?,
+            host: get(row, 3)?,
+            state: named(row, 4, State::named)?,
+        })
+    };
+    redelivery::find(rows.iter().map(candidate), filter, page_max, limit)
+}
+
+/// How many fit: a page at a time, so that other calls have their turn.
+pub(super) async fn count(sessions: &Sessions, filter: &RedeliveryFilter) -> Result<u64> {
+    let (mut matched, mut place) = (0, Place::before(filter));
+    loop {
+        let found = on_session!(sessions, |db| look(&db, filter, &place, COUNT_PAGE, u32::MAX))?;
+        matched += found.ids.len() as u64;
+        match found.last {
+            Some(last) if !found.all && matched < MATCHED_MAX => place = last,
+            _ => return Ok(matched.min(MATCHED_MAX)),
+        }
+    }
 }
 
 pub(super) async fn find(db: &Session, id: &str) -> Tried<Option<Redelivery>> {
     let sql = format!("SELECT {COLUMNS} FROM redelivery WHERE id = $1");
-    db.query_opt(&sql, &[&id]).await?.as_ref().map(redelivery).transpose()
+    db.query_opt(&sql, &[&id]).await?.as_ref().map(read).transpose()
 }
 
 const CANCEL: &str = "
@@ -80,12 +128,12 @@ pub(super) async fn cancel(db: &Session, id: &str, now: Timestamp) -> Tried<Opti
 
 const STEPPED: &str = "
     UPDATE redelivery
-    SET done = done + $2, after = coalesce($3, after), stepped_at = $4::bigint,
-        state = CASE WHEN $5 THEN 'finished' ELSE state END,
-        finished_at = CASE WHEN $5 THEN $4::bigint END
+    SET done = done + $2, after_at = $3, after_id = $4, stepped_at = $5::bigint,
+        state = CASE WHEN $6 THEN 'finished' ELSE state END,
+        finished_at = CASE WHEN $6 THEN $5::bigint END
     WHERE id = $1";
 
-/// Looks at `limit` registrations at most, whether they fit or not, so that no step is long. Of
+/// Looks at a bounded number of registrations, whether they fit or not, so that no step is long. Of
 /// several daemons each steps another redelivery, or none: one that is being stepped is passed by.
 pub(super) async fn step(
     db: &Session,
@@ -96,7 +144,7 @@ pub(super) async fn step(
 ) -> Tried<Option<RedeliveryStep>> {
     hints.clear();
     let turn = format!(
-        "SELECT {COLUMNS}, after FROM redelivery WHERE state = 'running' AND owner <> ALL($1)
+        "SELECT {COLUMNS}, after_at, after_id FROM redelivery WHERE state = 'running' AND owner <> ALL($1)
          ORDER BY stepped_at, id LIMIT 1 FOR NO KEY UPDATE SKIP LOCKED"
     );
     let [turn, stepped] = db.prepare([&turn, STEPPED]).await?;
@@ -105,55 +153,19 @@ pub(super) async fn step(
         db.say("COMMIT").await?;
         return Ok(None);
     };
-    let Redelivery { id, owner, filter, .. } = redelivery(row)?;
-    let page = candidates(db, &filter, get(row, WIDTH)?, limit).await?;
-    let finished = page.len() < usize::try_from(limit).unwrap_or(usize::MAX);
-    let last = page.last().map(|candidate| candidate.id.clone());
-    let fitting: Vec<&str> =
-        page.iter().filter(|it| it.fits(&filter)).map(|it| it.id.as_str()).collect();
-    let mut origins = again(db, &filter, &fitting, now).await?;
+    let Redelivery { id, owner, filter, .. } = read(row)?;
+    let place = Place { at: Timestamp(get(row, WIDTH)?), id: get(row, WIDTH + 1)? };
+    let place = place.max(Place::before(&filter));
+    let found = look(db, &filter, &place, STEP_LOOKED_AT_MAX, limit).await?;
+    let mut origins = again(db, &filter, &found.ids, now).await?;
     let done = i64::try_from(origins.len()).unwrap_or(i64::MAX);
-    flight!(db.send(&stepped, &[&id, &done, &last, &now.0, &finished]), db.say("COMMIT"),)?;
+    let (place, finished) = (found.last.unwrap_or(place), found.all);
+    let step: [&(dyn ToSql + Sync); 6] = [&id, &done, &place.at.0, &place.id, &now.0, &finished];
+    flight!(db.send(&stepped, &step), db.say("COMMIT"))?;
     origins.sort_unstable();
     origins.dedup();
     hints.extend(origins.iter().map(|origin| Hint::Due { origin: origin.clone() }));
     Ok(Some(RedeliveryStep { id, owner, origins, finished }))
-}
-
-/// A registration as a step looks at it.
-struct Candidate {
-    id: String,
-    client: String,
-    host: String,
-    finished_at: Timestamp,
-}
-
-async fn candidates(
-    db: &Session,
-    filter: &RedeliveryFilter,
-    after: &str,
-    limit: u32,
-) -> Tried<Vec<Candidate>> {
-    let sql = format!(
-        "SELECT id, client, callback_host, finished_at FROM registration
-         WHERE state = '{}' AND id > $1 ORDER BY id LIMIT $2",
-        filter.state.name()
-    );
-    let candidate = |row| {
-        Ok(Candidate {
-            id: get(row, 0)?,
-            client: get(row, 1)?,
-            host: get(row, 2)?,
-            finished_at: Timestamp(get(row, 3)?),
-        })
-    };
-    db.query(&sql, &[&after, &i64::from(limit)]).await?.iter().map(candidate).collect()
-}
-
-impl Candidate {
-    fn fits(&self, filter: &RedeliveryFilter) -> bool {
-        filter.fits(&self.client, &self.host, self.finished_at)
-    }
 }
 
 /// Makes them due, locked in the order of their ids; one that somebody changed meanwhile stays.
@@ -161,9 +173,10 @@ impl Candidate {
 async fn again(
     db: &Session,
     filter: &RedeliveryFilter,
-    ids: &[&str],
+    ids: &[String],
     now: Timestamp,
 ) -> Tried<Vec<String>> {
+    // A state's name stands in the statement itself: only so are partial indexes found.
     let state = filter.state.name();
     let sql = format!(
         "WITH held AS (

@@ -30,15 +30,15 @@ impl Rewatches for Postgres {
     }
 
     async fn rewatch_page(&self, limit: u32, now: Timestamp) -> Result<Option<RewatchPage>> {
-        let turn = on_session!(self.sessions, |db| turn(&db, now))?;
+        let turn = on_session!(self.work, |db| turn(&db, now))?;
         match turn {
-            Some(turn) => on_session!(self.sessions, |db| page(&db, &turn, limit)).map(Some),
+            Some(turn) => on_session!(self.work, |db| page(&db, &turn, limit)).map(Some),
             None => Ok(None),
         }
     }
 
     async fn rewatched(&self, page: &RewatchPage, done: u32, now: Timestamp) -> Result<()> {
-        on_session!(self.sessions, |db| rewatched(&db, page, done, now))
+        on_session!(self.work, |db| rewatched(&db, page, done, now))
     }
 }
 

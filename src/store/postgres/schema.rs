@@ -61,6 +61,8 @@ pub(super) async fn migrate(db: &Session) -> Tried<Result<(), SchemaError>> {
         db.say("ROLLBACK").await?;
         return Ok(Err(SchemaError::Newer { found, known }));
     }
+    // An index of millions of rows takes longer than any statement of a daemon may.
+    db.say("SET LOCAL statement_timeout = 0").await?;
     for (version, migration) in MIGRATIONS.iter().enumerate().skip(found) {
         db.batch(migration).await?;
         let version = i64::try_from(version + 1).unwrap_or(i64::MAX);

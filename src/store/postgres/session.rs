@@ -1,4 +1,4 @@
-//! Connections: a pool of them, and what becomes of one whose work failed.
+//! Connections: pools of them, and what becomes of one whose work failed.
 
 use std::time::Duration;
 
@@ -13,13 +13,54 @@ use tokio_postgres::{Row, Statement};
 use super::connect::Target;
 use crate::store::{Result, StoreError};
 
-/// Connections of one daemon. Three daemons, with one more each for hints, stay far below the
+/// Connections for one kind of work, apart from the others: whatever waits for one of them holds
+/// up nobody else. Three daemons with all of them and one more each for hints stay far below the
 /// hundred that Postgres allows by default, and keep more work under way than its disk can sync.
-const CONNECTIONS: usize = 16;
-/// The longest wait for a connection to be free.
-const WAIT_MAX: Duration = Duration::from_secs(5);
+#[derive(Clone, Copy)]
+pub(super) struct Share {
+    connections: usize,
+    /// Verbs that may wait for one of them; one more is refused at once.
+    waiting_max: usize,
+    /// The longest wait for a connection to be free, or to be made.
+    wait_max: Duration,
+    /// The longest that a statement may take.
+    statement_max: Duration,
+    /// And wait for a lock.
+    lock_max: Duration,
+}
+
+/// What clients ask for.
+pub(super) const CLIENTS: Share = Share { connections: 7, waiting_max: 512, ..WORK };
+/// Polling, delivery, maintenance.
+pub(super) const WORK: Share = Share {
+    connections: 9,
+    waiting_max: 65_536,
+    wait_max: Duration::from_secs(5),
+    statement_max: Duration::from_secs(10),
+    // Below what is left of a lease after a beat, so that nobody decides by what he read before
+    // waiting.
+    lock_max: Duration::from_secs(3),
+};
+/// Who owns which lane.
+pub(super) const FLEET: Share = Share {
+    connections: 2,
+    waiting_max: 65_536,
+    wait_max: Duration::from_secs(4),
+    statement_max: Duration::from_secs(4),
+    lock_max: Duration::from_secs(3),
+};
+/// Heartbeats, which have two seconds to live: one connection for nothing else. One that failed is
+/// made anew by the next beat.
+pub(super) const BEATS: Share = Share {
+    connections: 1,
+    waiting_max: 2,
+    wait_max: Duration::from_secs(2),
+    statement_max: Duration::from_millis(1_500),
+    lock_max: Duration::from_secs(1),
+};
+
 /// The longest a verb may take, should the database not keep its own deadlines.
-const VERB_MAX: Duration = Duration::from_secs(15);
+pub(super) const VERB_MAX: Duration = Duration::from_secs(15);
 /// The longest wait for a failed transaction to be taken back.
 const ROLLBACK_MAX: Duration = Duration::from_secs(1);
 /// Tries of work that the database took back for a conflict: each means that another one won.
@@ -27,17 +68,24 @@ const TRIES: u32 = 8;
 /// The longest wait before such a try, a little longer each time.
 const TRY_AGAIN_MAX_MS: u64 = 20;
 
-/// What every connection is told once. No remarks in the log; then deadlines, longest first: a statement's; a lock's, below
-/// what is left of a lease after a beat, so that nobody decides by what he read before waiting; and
-/// a transaction's whose daemon has fallen silent, so that a paused one blocks nobody for long.
-const SETTINGS: &str = "
-    SET client_min_messages = warning;
-    SET statement_timeout = '10s';
-    SET lock_timeout = '3s';
-    SET idle_in_transaction_session_timeout = '2s';
-    SET SESSION CHARACTERISTICS AS TRANSACTION ISOLATION LEVEL READ COMMITTED;
-    SELECT set_config('synchronous_commit', 'on', false)
-    WHERE current_setting('synchronous_commit') = 'off';";
+/// What every connection is told once. No remarks in the log; then deadlines: a statement's; a
+/// lock's; a transaction's whose daemon has fallen silent, so that a paused one blocks nobody for
+/// long; and a statement's whose caller has gone away, where the database knows that setting.
+fn settings(share: &Share) -> String {
+    format!(
+        "SET client_min_messages = warning;
+         SET statement_timeout = {};
+         SET lock_timeout = {};
+         SET idle_in_transaction_session_timeout = '2s';
+         SET SESSION CHARACTERISTICS AS TRANSACTION ISOLATION LEVEL READ COMMITTED;
+         SELECT set_config(name, '1s', false) FROM pg_settings
+         WHERE name = 'client_connection_check_interval';
+         SELECT set_config('synchronous_commit', 'on', false)
+         WHERE current_setting('synchronous_commit') = 'off';",
+        share.statement_max.as_millis(),
+        share.lock_max.as_millis(),
+    )
+}
 
 /// Why a try at a verb failed.
 #[derive(Debug)]
@@ -68,31 +116,40 @@ pub(super) type Tried<T> = std::result::Result<T, Failure>;
 /// What a statement is given.
 pub(super) type Params<'a> = [&'a (dyn ToSql + Sync)];
 
-/// The pool.
+/// A pool.
 #[derive(Clone)]
-pub(super) struct Sessions(Pool);
+pub(super) struct Sessions {
+    pool: Pool,
+    waiting_max: usize,
+}
 
 impl Sessions {
-    pub(super) fn new(target: &Target) -> std::result::Result<Self, String> {
+    pub(super) fn new(target: &Target, share: Share) -> std::result::Result<Self, String> {
         let recycling = ManagerConfig { recycling_method: RecyclingMethod::Fast };
         let manager = Manager::from_config(target.config.clone(), target.tls.clone(), recycling);
-        let settings = Hook::async_fn(|client: &mut deadpool_postgres::ClientWrapper, _| {
+        let settings = settings(&share);
+        let told = Hook::async_fn(move |client: &mut deadpool_postgres::ClientWrapper, _| {
+            let settings = settings.clone();
             Box::pin(
-                async move { client.batch_execute(SETTINGS).await.map_err(HookError::Backend) },
+                async move { client.batch_execute(&settings).await.map_err(HookError::Backend) },
             )
         });
         let pool = Pool::builder(manager)
-            .max_size(CONNECTIONS)
+            .max_size(share.connections)
             .runtime(Runtime::Tokio1)
-            .wait_timeout(Some(WAIT_MAX))
-            .create_timeout(Some(WAIT_MAX))
-            .post_create(settings)
-            .build();
-        pool.map(Self).map_err(|error| error.to_string())
+            .wait_timeout(Some(share.wait_max))
+            .create_timeout(Some(share.wait_max))
+            .post_create(told)
+            .build()
+            .map_err(|error| error.to_string())?;
+        Ok(Self { pool, waiting_max: share.waiting_max })
     }
 
     pub(super) async fn get(&self) -> Result<Session> {
-        let object = self.0.get().await.map_err(|error| away(&error))?;
+        if self.pool.status().waiting >= self.waiting_max {
+            return Err(StoreError::Unavailable("too many calls wait for the database".into()));
+        }
+        let object = self.pool.get().await.map_err(|error| away(&error))?;
         Ok(Session { object: Some(object) })
     }
 }
@@ -100,7 +157,7 @@ impl Sessions {
 impl Sessions {
     /// Why the database will not have us, however often it is asked; `None` if it may yet.
     pub(super) async fn refusal(&self) -> Option<String> {
-        let Err(PoolError::Backend(error)) = self.0.get().await else { return None };
+        let Err(PoolError::Backend(error)) = self.pool.get().await else { return None };
         let cause = std::error::Error::source(&error).and_then(|e| e.downcast_ref());
         // A certificate that cannot be trusted.
         if cause.is_some_and(|e: &std::io::Error| e.kind() == std::io::ErrorKind::InvalidData) {
@@ -225,7 +282,7 @@ impl Drop for Session {
 }
 
 fn overdue() -> StoreError {
-    StoreError::Unavailable(format!("the database did not answer in {} s", VERB_MAX.as_secs()))
+    StoreError::Unavailable("the database did not answer in time".into())
 }
 
 /// Taken back by the database for a conflict with somebody else's work: nothing happened. A
@@ -244,10 +301,6 @@ fn ours(error: &tokio_postgres::Error) -> bool {
     error.code().is_some_and(|code| matches!(&code.code()[..2], "22" | "23"))
 }
 
-pub(super) const fn verb_max() -> Duration {
-    VERB_MAX
-}
-
 /// Sends steps in order, all at once, and waits for all of them: one flight to the database.
 macro_rules! flight {
     ($($step:expr),+ $(,)?) => {
@@ -259,11 +312,14 @@ pub(super) use flight;
 
 /// Does a verb's work on a connection, again if the database took it back for a conflict.
 macro_rules! on_session {
-    ($sessions:expr, |$db:ident| $work:expr) => {{
+    ($sessions:expr, |$db:ident| $work:expr) => {
+        on_session!($sessions, $crate::store::postgres::session::VERB_MAX, |$db| $work)
+    };
+    ($sessions:expr, $max:expr, |$db:ident| $work:expr) => {{
         let mut tries = 1;
         loop {
             let $db = $sessions.get().await?;
-            let tried = tokio::time::timeout($crate::store::postgres::session::verb_max(), $work);
+            let tried = tokio::time::timeout($max, $work);
             let tried = tried.await;
             if let Some(answer) = $db.judge(tried, tries).await {
                 break answer;

@@ -4,13 +4,14 @@ use std::time::Duration;
 
 use rusqlite::{Connection, OptionalExtension, ToSql, params};
 
-use super::rows::{REGISTRATION, named, registration};
+use super::rows::{COLUMNS, FROM, WIDTH, named, registration};
 use crate::clock::Timestamp;
-use crate::store::{Attempt, AttemptDetails, Filter, Result};
+use crate::store::listing::{self, FEW, LOOKED_AT_MAX, Listed, Sql};
+use crate::store::{ATTEMPTS_MAX, Attempt, AttemptDetails, Filter, Result};
 use crate::task::{Registration, State};
 
 pub(super) fn find(db: &Connection, id: &str) -> Result<Option<Registration>> {
-    let sql = format!("{REGISTRATION} WHERE r.id = ?1");
+    let sql = format!("SELECT {COLUMNS} {FROM} WHERE r.id = ?1");
     Ok(db.prepare_cached(&sql)?.query_row([id], registration).optional()?)
 }
 
@@ -19,31 +20,56 @@ pub(super) fn list(
     filter: &Filter,
     before: Option<&str>,
     limit: u32,
-) -> Result<Vec<Registration>> {
-    let state = filter.state.map(State::name);
-    let conditions: [(&str, Option<&dyn ToSql>); 6] = [
-        ("r.id < ", before.as_ref().map(|v| v as &dyn ToSql)),
-        ("r.client = ", filter.client.as_ref().map(|v| v as &dyn ToSql)),
-        ("r.state = ", state.as_ref().map(|v| v as &dyn ToSql)),
-        ("l.account = ", filter.account.as_ref().map(|v| v as &dyn ToSql)),
-        ("t.delivery_task_id = ", filter.delivery_task_id.as_ref().map(|v| v as &dyn ToSql)),
-        ("r.callback_host = ", filter.callback_host.as_ref().map(|v| v as &dyn ToSql)),
-    ];
-    let mut sql = format!("{REGISTRATION} WHERE 1");
-    let mut values: Vec<&dyn ToSql> = Vec::new();
-    for (condition, value) in conditions {
-        if let Some(value) = value {
-            values.push(value);
-            sql.extend([" AND ", condition, "?", &values.len().to_string()]);
+) -> Result<Listed> {
+    for few in listing::narrow(filter, '?') {
+        if count(db, &few)? < FEW {
+            let all = listing::among(few, COLUMNS, FROM, filter, before);
+            let mut statement = db.prepare_cached(&all.text)?;
+            let rows = statement.query_map(&values(&all, &[&limit])[..], registration)?;
+            let items = rows.collect::<rusqlite::Result<_>>()?;
+            return Ok(Listed { items, resume: None });
         }
     }
-    values.push(&limit);
-    sql.extend([" ORDER BY r.id DESC LIMIT ?", &values.len().to_string()]);
-    let rows = db
-        .prepare_cached(&sql)?
-        .query_map(&values[..], registration)?
-        .collect::<rusqlite::Result<_>>();
-    Ok(rows?)
+    look_through(db, filter, before, limit)
+}
+
+/// Counts up to [`FEW`].
+fn count(db: &Connection, few: &Sql) -> Result<u32> {
+    let sql = format!("SELECT count(*) FROM ({} LIMIT {FEW})", few.text);
+    Ok(db.prepare_cached(&sql)?.query_row(&values(few, &[])[..], |row| row.get(0))?)
+}
+
+/// Rows are read no further than the page is long: each says whether it fits.
+fn look_through(
+    db: &Connection,
+    filter: &Filter,
+    before: Option<&str>,
+    limit: u32,
+) -> Result<Listed> {
+    let mut sql = Sql::new(format!("SELECT {COLUMNS}, "), '?');
+    listing::rest(&mut sql, filter);
+    sql.text.extend([" ", FROM]);
+    listing::lead(&mut sql, filter, before);
+    sql.number(" LIMIT ", 1);
+    let mut statement = db.prepare_cached(&sql.text)?;
+    let mut rows = statement.query(&values(&sql, &[&LOOKED_AT_MAX])[..])?;
+    let mut listed = Listed::default();
+    let mut looked_at = 0;
+    while listed.items.len() < limit as usize {
+        let Some(row) = rows.next()? else { break };
+        if row.get(WIDTH)? {
+            listed.items.push(registration(row)?);
+        }
+        looked_at += 1;
+        if looked_at == LOOKED_AT_MAX {
+            listed.resume = Some(row.get(0)?);
+        }
+    }
+    Ok(listed)
+}
+
+fn values<'a>(sql: &'a Sql, more: &[&'a dyn ToSql]) -> Vec<&'a dyn ToSql> {
+    sql.values.iter().map(|value| value as &dyn ToSql).chain(more.iter().copied()).collect()
 }
 
 pub(super) fn outcomes(
@@ -53,14 +79,15 @@ pub(super) fn outcomes(
     limit: u32,
 ) -> Result<Vec<(u64, Registration)>> {
     let sql = format!(
-        "{REGISTRATION} WHERE r.client = ?1 AND r.outcome_position > ?2
+        "SELECT {COLUMNS}, r.outcome_position {FROM}
+         WHERE r.client = ?1 AND r.outcome_position > ?2
          ORDER BY r.outcome_position LIMIT ?3"
     );
     // A cursor beyond any position finds nothing.
     let after = i64::try_from(after).unwrap_or(i64::MAX);
     let rows = db
         .prepare_cached(&sql)?
-        .query_map(params![client, after, limit], |row| Ok((row.get(16)?, registration(row)?)))?
+        .query_map(params![client, after, limit], |row| Ok((row.get(WIDTH)?, registration(row)?)))?
         .collect::<rusqlite::Result<_>>();
     Ok(rows?)
 }
@@ -70,9 +97,10 @@ pub(super) fn attempts(db: &Connection, id: &str) -> Result<Vec<Attempt>> {
         .prepare_cached(
             "SELECT number, at, duration_ms, status, error, reply_excerpt, verdict, connect_ms,
                     first_byte_ms, error_class, reason
-             FROM attempt WHERE registration = ?1 ORDER BY number",
+             FROM (SELECT * FROM attempt WHERE registration = ?1 ORDER BY number DESC LIMIT ?2)
+             ORDER BY number",
         )?
-        .query_map([id], |row| {
+        .query_map(params![id, ATTEMPTS_MAX], |row| {
             Ok(Attempt {
                 number: row.get(0)?,
                 at: Timestamp(row.get(1)?),
@@ -93,12 +121,10 @@ pub(super) fn attempts(db: &Connection, id: &str) -> Result<Vec<Attempt>> {
     Ok(rows?)
 }
 
+/// Kept by triggers.
 pub(super) fn counts(db: &Connection) -> Result<Vec<(State, u64)>> {
     let rows = db
-        .prepare_cached(
-            "SELECT state, count(*) FROM registration
-             WHERE state IN ('watching', 'delivering', 'undeliverable') GROUP BY state",
-        )?
+        .prepare_cached("SELECT state, count FROM registration_count ORDER BY state")?
         .query_map([], |row| Ok((named(row, 0, State::named)?, row.get(1)?)))?
         .collect::<rusqlite::Result<_>>();
     Ok(rows?)

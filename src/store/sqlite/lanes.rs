@@ -44,15 +44,15 @@ pub(super) fn lanes(db: &Connection) -> Result<Vec<LaneName>> {
 
 pub(super) fn take(db: &Connection, lane: &LaneName) -> Result<TakenLane> {
     let id = lane_id(db, lane)?;
-    let (epoch, reservations, memory): (i64, String, Option<Vec<u8>>) = db
+    let (epoch, reservations, memory, version): (i64, String, Option<Vec<u8>>, u64) = db
         .prepare_cached(
             "UPDATE lane SET epoch = epoch + 1 WHERE id = ?1
-             RETURNING epoch, reservations, memory",
+             RETURNING epoch, reservations, memory, version",
         )?
-        .query_row([id], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)))?;
+        .query_row([id], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?, row.get(3)?)))?;
     let reservations =
         serde_json::from_str(&reservations).map_err(|e| StoreError::Corrupt(e.to_string()))?;
-    Ok(TakenLane { lease: Lease { lane: id, epoch }, reservations, memory })
+    Ok(TakenLane { lease: Lease { lane: id, epoch }, version, reservations, memory })
 }
 
 /// Refuses a write under a lease that is no longer ours.
@@ -73,18 +73,38 @@ pub(super) fn touch(db: &Connection, lane: i64, task: i64) -> Result<()> {
     Ok(())
 }
 
+pub(super) fn watched(
+    db: &Connection,
+    lease: Lease,
+    version: u64,
+    limit: u32,
+) -> Result<Vec<Change>> {
+    read_changes(db, &CHANGES.replace("/* AND */", "AND watched = 1"), lease, version, limit)
+}
+
 pub(super) fn changes(
     db: &Connection,
     lease: Lease,
     version: u64,
     limit: u32,
 ) -> Result<Vec<Change>> {
-    // The first look takes the watched ones only: most tasks of a lane's life are over.
-    let watched_only = if version == 0 { "AND watched = 1" } else { "" };
-    let sql = CHANGES.replace("/* AND */", watched_only);
+    // From the start, only what is watched: most tasks of a lane's life are over.
+    if version == 0 {
+        return watched(db, lease, version, limit);
+    }
+    read_changes(db, CHANGES, lease, version, limit)
+}
+
+fn read_changes(
+    db: &Connection,
+    sql: &str,
+    lease: Lease,
+    version: u64,
+    limit: u32,
+) -> Result<Vec<Change>> {
     let version = i64::try_from(version).unwrap_or(i64::MAX);
     let rows = db
-        .prepare_cached(&sql)?
+        .prepare_cached(sql)?
         .query_map(params![lease.lane, version, limit], change)?
         .collect::<rusqlite::Result<_>>();
     Ok(rows?)

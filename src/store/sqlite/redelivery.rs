@@ -1,35 +1,62 @@
-//! Bulk redeliveries: a filter in a row, and a place in the order of ids.
+//! Bulk redeliveries: a filter in a row, and a place in the order of ends.
 
 use rusqlite::{Connection, OptionalExtension, Row, params};
 
 use super::outbox;
+use super::readers::Readers;
 use super::rows::named;
 use super::writer::Hints;
 use crate::clock::Timestamp;
+use crate::store::redelivery::{
+    self, COUNT_PAGE, Candidate, Found, Place, STEP_LOOKED_AT_MAX, ended,
+};
 use crate::store::{
-    NewRedelivery, Redelivery, RedeliveryFilter, RedeliveryState, RedeliveryStep, Result,
+    MATCHED_MAX, NewRedelivery, Redelivery, RedeliveryFilter, RedeliveryState, RedeliveryStep,
+    Result,
 };
 use crate::task::State;
 
-/// How many registrations fit. May take a while, so it is asked of a reader.
-pub(super) fn count(db: &Connection, filter: &RedeliveryFilter) -> Result<u64> {
-    let count = db
-        .prepare_cached(
-            "SELECT count(*) FROM registration
-             WHERE state = ?1 AND finished_at >= ?2 AND finished_at < ?3
-               AND (?4 IS NULL OR client = ?4) AND (?5 IS NULL OR callback_host = ?5)",
-        )?
-        .query_row(
-            params![
-                filter.state.name(),
-                filter.since.0,
-                filter.until.0,
-                filter.client,
-                filter.callback_host,
-            ],
-            |row| row.get(0),
-        )?;
-    Ok(count)
+/// A page of registrations in the order in which they ended, and of those the first `limit` that
+/// fit.
+pub(super) fn look(
+    db: &Connection,
+    filter: &RedeliveryFilter,
+    after: &Place,
+    page_max: u32,
+    limit: u32,
+) -> Result<Found> {
+    let sql = format!(
+        "SELECT finished_at, id, client, callback_host, state FROM registration
+         WHERE {} AND (finished_at, id) > (?1, ?2) AND finished_at < ?3
+         ORDER BY finished_at, id LIMIT ?4",
+        ended(filter.state)
+    );
+    let mut statement = db.prepare_cached(&sql)?;
+    let values = params![after.at.0, after.id, filter.until.0, page_max];
+    let page = statement.query_map(values, |row| {
+        Ok(Candidate {
+            place: Place { at: Timestamp(row.get(0)?), id: row.get(1)? },
+            client: row.get(2)?,
+            host: row.get(3)?,
+            state: named(row, 4, State::named)?,
+        })
+    })?;
+    Ok(redelivery::find(page, filter, page_max, limit)?)
+}
+
+/// How many fit: a page at a time, so that other reads have their turn.
+pub(super) async fn count(readers: &Readers, filter: &RedeliveryFilter) -> Result<u64> {
+    let (mut matched, mut place) = (0, Place::before(filter));
+    loop {
+        let (filter, after) = (filter.clone(), place.clone());
+        let page = move |db: &Connection| look(db, &filter, &after, COUNT_PAGE, u32::MAX);
+        let found = readers.read(page).await?;
+        matched += found.ids.len() as u64;
+        match found.last {
+            Some(last) if !found.all && matched < MATCHED_MAX => place = last,
+            _ => return Ok(matched.min(MATCHED_MAX)),
+        }
+    }
 }
 
 pub(super) fn begin(db: &Connection, new: &NewRedelivery, matched: u64) -> Result<()> {
@@ -54,9 +81,10 @@ pub(super) fn begin(db: &Connection, new: &NewRedelivery, matched: u64) -> Resul
 }
 
 const REDELIVERY: &str = "SELECT id, owner, client, of_state, since, until, callback_host, state,
-                                 created_at, finished_at, matched, done FROM redelivery";
+                                 created_at, finished_at, matched, done, after_at, after_id
+                          FROM redelivery";
 
-fn redelivery(row: &Row<'_>) -> rusqlite::Result<Redelivery> {
+fn read(row: &Row<'_>) -> rusqlite::Result<Redelivery> {
     Ok(Redelivery {
         id: row.get(0)?,
         owner: row.get(1)?,
@@ -77,7 +105,7 @@ fn redelivery(row: &Row<'_>) -> rusqlite::Result<Redelivery> {
 
 pub(super) fn find(db: &Connection, id: &str) -> Result<Option<Redelivery>> {
     let sql = format!("{REDELIVERY} WHERE id = ?1");
-    Ok(db.prepare_cached(&sql)?.query_row([id], redelivery).optional()?)
+    Ok(db.prepare_cached(&sql)?.query_row([id], read).optional()?)
 }
 
 pub(super) fn cancel(db: &Connection, id: &str, now: Timestamp) -> Result<Option<Redelivery>> {
@@ -89,15 +117,7 @@ pub(super) fn cancel(db: &Connection, id: &str, now: Timestamp) -> Result<Option
     find(db, id)
 }
 
-/// A registration as a step looks at it.
-struct Candidate {
-    id: String,
-    client: String,
-    host: String,
-    finished_at: Timestamp,
-}
-
-/// Looks at `limit` registrations at most, whether they fit or not, so that no step is long.
+/// Looks at a bounded number of registrations, whether they fit or not, so that no step is long.
 pub(super) fn step(
     db: &Connection,
     passed_by: &[String],
@@ -110,55 +130,30 @@ pub(super) fn step(
          ORDER BY stepped_at, id LIMIT 1"
     );
     let passed_by = serde_json::json!(passed_by).to_string();
-    let running = db.prepare_cached(&sql)?.query_row([passed_by], redelivery).optional()?;
-    let Some(Redelivery { id, owner, filter, .. }) = running else { return Ok(None) };
-    let page = candidates(db, &id, &filter, limit)?;
-    let finished = page.len() < usize::try_from(limit).unwrap_or(usize::MAX);
-    let last = page.last().map(|candidate| candidate.id.clone());
-    let (mut done, mut due) = (0_u64, Hints::new());
-    for candidate in page.iter().filter(|candidate| candidate.fits(&filter)) {
-        outbox::redeliver(db, &candidate.id, now, &mut due)?;
-        done += 1;
+    let running = db
+        .prepare_cached(&sql)?
+        .query_row([passed_by], |row| {
+            let place = Place { at: Timestamp(row.get(12)?), id: row.get(13)? };
+            Ok((read(row)?, place))
+        })
+        .optional()?;
+    let Some((Redelivery { id, owner, filter, .. }, place)) = running else { return Ok(None) };
+    let place = place.max(Place::before(&filter));
+    let found = look(db, &filter, &place, STEP_LOOKED_AT_MAX, limit)?;
+    let mut due = Hints::new();
+    for registration in &found.ids {
+        outbox::redeliver(db, registration, now, &mut due)?;
     }
     let mut origins: Vec<String> = due.iter().filter_map(outbox::origin_of).collect();
     origins.sort_unstable();
     origins.dedup();
     hints.extend(due);
+    let (place, finished) = (found.last.unwrap_or(place), found.all);
     db.prepare_cached(
-        "UPDATE redelivery SET done = done + ?2, after = coalesce(?3, after), stepped_at = ?4,
-                state = iif(?5, 'finished', state), finished_at = iif(?5, ?4, NULL)
+        "UPDATE redelivery SET done = done + ?2, after_at = ?3, after_id = ?4, stepped_at = ?5,
+                state = iif(?6, 'finished', state), finished_at = iif(?6, ?5, NULL)
          WHERE id = ?1",
     )?
-    .execute(params![id, done, last, now.0, finished])?;
+    .execute(params![id, found.ids.len(), place.at.0, place.id, now.0, finished])?;
     Ok(Some(RedeliveryStep { id, owner, origins, finished }))
-}
-
-fn candidates(
-    db: &Connection,
-    id: &str,
-    filter: &RedeliveryFilter,
-    limit: u32,
-) -> Result<Vec<Candidate>> {
-    let rows = db
-        .prepare_cached(
-            "SELECT id, client, callback_host, finished_at FROM registration
-             WHERE state = ?1 AND id > (SELECT after FROM redelivery WHERE id = ?2)
-             ORDER BY id LIMIT ?3",
-        )?
-        .query_map(params![filter.state.name(), id, limit], |row| {
-            Ok(Candidate {
-                id: row.get(0)?,
-                client: row.get(1)?,
-                host: row.get(2)?,
-                finished_at: Timestamp(row.get(3)?),
-            })
-        })?
-        .collect::<rusqlite::Result<_>>();
-    Ok(rows?)
-}
-
-impl Candidate {
-    fn fits(&self, filter: &RedeliveryFilter) -> bool {
-        filter.fits(&self.client, &self.host, self.finished_at)
-    }
 }

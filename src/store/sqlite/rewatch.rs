@@ -34,7 +34,7 @@ impl Rewatches for Sqlite {
 
     async fn rewatch_page(&self, limit: u32, now: Timestamp) -> Result<Option<RewatchPage>> {
         match self.writer.write(move |db, _| turn(db, now)).await? {
-            Some(turn) => self.readers.read(move |db| page(db, turn, limit)).await.map(Some),
+            Some(turn) => self.work.read(move |db| page(db, turn, limit)).await.map(Some),
             None => Ok(None),
         }
     }

@@ -9,14 +9,20 @@ use crate::outcome;
 use crate::store::{Result, StoreError};
 use crate::task::{Callback, DeliveryState, Kind, Registration, State, TaskRef};
 
-/// Every column of a registration, with its task and lane.
-pub(super) const REGISTRATION: &str = "
-    SELECT r.id, r.client, l.kind, l.account, t.website_id, t.delivery_task_id, r.callback_url,
-           r.metadata, r.state, r.created_at, r.give_up_at, r.body, r.attempts, r.next_attempt_at,
-           r.last_status, r.last_error, r.outcome_position
-    FROM registration r JOIN task t ON t.id = r.task JOIN lane l ON l.id = t.lane";
+/// Every column of a registration, with its task and lane: the first of any query that reads
+/// registrations.
+pub(super) const COLUMNS: &str = "
+    r.id, r.client, l.kind, l.account, t.website_id, t.delivery_task_id, r.callback_url,
+    r.metadata, r.state, r.created_at, r.give_up_at, r.body, r.attempts, r.next_attempt_at,
+    r.last_status, r.last_error";
+/// How many they are.
+pub(super) const WIDTH: usize = 16;
 
-/// Reads a row of [`REGISTRATION`].
+/// Where registrations are read from.
+pub(super) const FROM: &str =
+    "FROM registration r JOIN task t ON t.id = r.task JOIN lane l ON l.id = t.lane";
+
+/// Reads [`COLUMNS`].
 pub(super) fn registration(row: &Row<'_>) -> rusqlite::Result<Registration> {
     let body: Option<Vec<u8>> = row.get(11)?;
     let outcome = body.map(|body| outcome::read(&body)).transpose().map_err(|e| bad(11, e))?;

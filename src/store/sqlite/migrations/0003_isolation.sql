@@ -67,6 +67,51 @@ CREATE INDEX registration_waiting ON registration (client, callback_url, id)
 
 -- ---- bounded reads --------------------------------------------------------------------------
 
+-- A lane's watched tasks are loaded a page at a time, in the order of their versions.
+DROP INDEX task_watched;
+CREATE INDEX task_watched ON task (lane, version) WHERE watched = 1;
+
+-- What is open, each client's by itself.
+DROP INDEX registration_open;
+CREATE INDEX registration_open ON registration (state, client, id)
+    WHERE state IN ('watching', 'delivering', 'undeliverable');
+
+-- Bulk redeliveries look at what has ended a page at a time.
+DROP INDEX registration_finished;
+CREATE INDEX registration_finished ON registration (finished_at, id)
+    WHERE state IN ('delivered', 'cancelled');
+DROP INDEX registration_undeliverable;
+CREATE INDEX registration_undeliverable ON registration (finished_at, id)
+    WHERE state = 'undeliverable';
+-- Their place in that order, instead of `after`. One that runs begins again: what it made due fits
+-- no more.
+ALTER TABLE redelivery ADD COLUMN after_at INTEGER NOT NULL DEFAULT 0;
+ALTER TABLE redelivery ADD COLUMN after_id TEXT    NOT NULL DEFAULT '';
+CREATE INDEX redelivery_over ON redelivery (finished_at) WHERE finished_at IS NOT NULL;
+
+-- How many registrations stand in each state: counted as they come and go, never all at once again.
+CREATE TABLE registration_count (
+    state TEXT    PRIMARY KEY,
+    count INTEGER NOT NULL
+) STRICT, WITHOUT ROWID;
+INSERT INTO registration_count
+    VALUES ('watching', 0), ('delivering', 0), ('delivered', 0), ('undeliverable', 0),
+           ('cancelled', 0);
+UPDATE registration_count SET count = c.count
+    FROM (SELECT state, count(*) AS count FROM registration GROUP BY state) c
+    WHERE c.state = registration_count.state;
+CREATE TRIGGER registration_comes AFTER INSERT ON registration BEGIN
+    UPDATE registration_count SET count = count + 1 WHERE state = new.state;
+END;
+CREATE TRIGGER registration_changes AFTER UPDATE OF state ON registration
+WHEN new.state <> old.state BEGIN
+    UPDATE registration_count SET count = count + (state = new.state) - (state = old.state)
+    WHERE state IN (new.state, old.state);
+END;
+CREATE TRIGGER registration_goes AFTER DELETE ON registration BEGIN
+    UPDATE registration_count SET count = count - 1 WHERE state = old.state;
+END;
+
 -- ---- store apps -----------------------------------------------------------------------------
 
 -- The newest ticket that Feishu pushed for a store app. Without the app's secret, which is not
