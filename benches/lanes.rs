@@ -72,6 +72,7 @@ async fn measure(lanes: usize, tasks: usize, learned: bool) {
         settings: Config::default().polling,
         clock: Arc::clone(&clock),
         board: Arc::clone(&board),
+        follower: Arc::new(()),
         metrics: Arc::new(Metrics::default()),
         shutdown: shutdown.clone(),
     }));

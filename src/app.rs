@@ -14,11 +14,12 @@ use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
 use self::accounts::Accounts;
-use self::adapters::{Callbacks, FeishuEvents};
+use self::adapters::{Callbacks, Deliveries, FeishuEvents};
 use crate::api::{self, ApiState, Listener};
 use crate::clock::{Clock, SystemClock};
 use crate::config::{self, Config};
 use crate::delivery::alert::{self, Alerts};
+use crate::delivery::handover::Handover;
 use crate::delivery::health::{Health, Question, desk};
 use crate::delivery::send::http::HttpCourier;
 use crate::delivery::{self, guard};
@@ -160,7 +161,9 @@ impl App {
             shutdown: shutdown.clone(),
         };
         let crew = self.crew().run(shutdown.clone());
+        let handover = Handover::new(self.store.clone());
         let polling = polling::run(Context {
+            follower: Arc::new(Deliveries(handover.clone())),
             store: Arc::clone(&self.store),
             fleet: Arc::clone(&self.fleet),
             member: self.member.clone(),
@@ -185,6 +188,7 @@ impl App {
             courier,
             questions: self.health.1,
             closed,
+            handover,
             ours,
             jitter: Arc::new(delivery::random_jitter),
         };

@@ -9,6 +9,7 @@ mod attempt;
 pub mod breaker;
 pub mod dispatch;
 pub mod guard;
+pub mod handover;
 pub mod health;
 pub mod ping;
 pub mod redeliver;
@@ -28,12 +29,13 @@ use self::alert::Closed;
 use self::attempt::{Attempting, Complaints};
 use self::breaker::{CoolDown, Pulse};
 use self::dispatch::{Dispatch, Ended, Limits, Now, Step, Turned};
+use self::handover::Handover;
 use self::health::Question;
 use self::send::Courier;
 use crate::clock::{Clock, Steady, Timestamp};
 use crate::config::Config;
 use crate::observability::metrics::Metrics;
-use crate::store::{self, Delivery, Hint, Outbox};
+use crate::store::{self, Delivery, Destination, Hint, Outbox};
 
 /// What delivery is made of.
 pub struct Parts {
@@ -53,6 +55,8 @@ pub struct Parts {
     pub questions: mpsc::Receiver<Question>,
     /// Told where deliveries ended undelivered.
     pub closed: mpsc::Sender<Closed>,
+    /// What is under way of each lane, for whoever gives one up.
+    pub handover: Handover,
     /// Whether what was read as due is still this daemon's to send.
     pub ours: Arc<dyn Fn() -> bool + Send + Sync>,
     /// A number in [-1, 1] for each wait; [`random_jitter`] outside of simulations.
@@ -75,10 +79,10 @@ pub struct Drained {
 /// Delivers until `shutdown`, then lets the attempts under way end for at most `drain`.
 pub async fn run(parts: Parts, shutdown: CancellationToken, drain: Duration) -> Drained {
     let Parts { outbox, mut hints, mut config, clock, metrics, courier, .. } = parts;
-    let Parts { mut questions, closed, ours, jitter, .. } = parts;
+    let Parts { mut questions, closed, ours, jitter, handover, .. } = parts;
     let complaints = Complaints::default();
     let attempting =
-        Attempting { outbox, courier, clock, metrics, closed, ours, jitter, complaints };
+        Attempting { outbox, courier, clock, metrics, handover, closed, ours, jitter, complaints };
     let mut shell = Shell {
         dispatch: Dispatch::new(limits(&config.borrow())),
         attempting: Arc::new(attempting),
@@ -95,10 +99,12 @@ pub async fn run(parts: Parts, shutdown: CancellationToken, drain: Duration) -> 
             Some(read) = shell.reads.join_next() => shell.read(finished(read)),
             changed = config.changed(), if config_open => {
                 config_open = changed.is_ok();
-                shell.dispatch.configure(limits(&config.borrow()));
+                let now = shell.now();
+                shell.dispatch.configure(limits(&config.borrow()), now);
             }
             hint = hints.recv(), if hints_open => match hint {
-                Ok(Hint::Due { origin }) => shell.dispatch.due(&origin, shell.now()),
+                Ok(Hint::Due(to)) => shell.dispatch.due(&to, shell.now()),
+                Ok(Hint::Asked) => shell.dispatch.asked(),
                 Ok(Hint::Watch(_) | Hint::Outcome { .. }) => {}
                 Err(RecvError::Lagged(_)) => shell.dispatch.rescan(),
                 // Scans find everything, only later.
@@ -135,15 +141,16 @@ fn finished<T>(joined: Result<T, JoinError>) -> T {
 }
 
 struct Attempted {
-    origin: String,
+    to: Destination,
     registration_id: String,
     pulse: Pulse,
     ended: Ended,
 }
 
 enum Read {
-    Origins(store::Result<Vec<(String, Timestamp)>>),
-    Due { origin: String, asked: u32, rows: store::Result<Vec<Delivery>> },
+    Destinations(store::Result<Vec<(Destination, Timestamp)>>),
+    Asked(store::Result<Vec<Delivery>>),
+    Due { to: Destination, asked: u32, rows: store::Result<Vec<Delivery>> },
 }
 
 struct Shell {
@@ -167,22 +174,28 @@ impl Shell {
                 Step::Wait { until } => return until.map(|until: Steady| until.since(now.steady)),
                 Step::Scan => {
                     let outbox = Arc::clone(&self.attempting.outbox);
-                    self.reads.spawn(async move { Read::Origins(outbox.origins().await) });
+                    self.reads
+                        .spawn(async move { Read::Destinations(outbox.destinations().await) });
                 }
-                Step::Fetch { origin, limit } => {
+                Step::FetchAsked { limit } => {
+                    let outbox = Arc::clone(&self.attempting.outbox);
+                    self.reads
+                        .spawn(async move { Read::Asked(outbox.asked(now.wall, limit).await) });
+                }
+                Step::Fetch { to, limit } => {
                     let outbox = Arc::clone(&self.attempting.outbox);
                     self.reads.spawn(async move {
-                        let rows = outbox.due(&origin, now.wall, limit).await;
-                        Read::Due { origin, asked: limit, rows }
+                        let rows = outbox.due(&to, now.wall, limit).await;
+                        Read::Due { to, asked: limit, rows }
                     });
                 }
-                Step::Attempt { origin, delivery } => {
+                Step::Attempt { to, delivery } => {
                     let attempting = Arc::clone(&self.attempting);
                     let config = Arc::clone(&config.borrow());
                     self.attempts.spawn(async move {
                         let (pulse, ended) = attempting.attempt(&delivery, &config).await;
                         let registration_id = delivery.registration_id;
-                        Attempted { origin, registration_id, pulse, ended }
+                        Attempted { to, registration_id, pulse, ended }
                     });
                 }
             }
@@ -190,16 +203,24 @@ impl Shell {
     }
 
     fn attempted(&mut self, over: Attempted) {
-        let Attempted { origin, registration_id, pulse, ended } = over;
+        let Attempted { to, registration_id, pulse, ended } = over;
         let now = self.now();
-        match self.dispatch.ended(&origin, &registration_id, pulse, ended, now) {
+        match self.dispatch.ended(&to, &registration_id, pulse, ended, now) {
             Some(Turned::Held) => {
                 tracing::warn!(
-                    origin,
-                    "a receiver is unwell: it gets single probes until it is back"
+                    origin = to.origin,
+                    client = to.client,
+                    "callbacks of this client to this origin keep failing: one delivery at a time \
+                     is tried until one is accepted"
                 );
             }
-            Some(Turned::Back) => tracing::info!(origin, "a receiver is back"),
+            Some(Turned::Back) => {
+                tracing::info!(
+                    origin = to.origin,
+                    client = to.client,
+                    "callbacks of this client to this origin are accepted again"
+                );
+            }
             None => {}
         }
     }
@@ -207,17 +228,22 @@ impl Shell {
     fn read(&mut self, read: Read) {
         let now = self.now();
         match read {
-            Read::Origins(Ok(found)) => self.dispatch.scanned(found, now),
-            Read::Due { origin, asked, rows: Ok(rows) } => {
-                self.dispatch.fetched(&origin, rows, asked, now);
+            Read::Asked(Ok(rows)) => self.dispatch.fetched_asked(rows),
+            Read::Asked(Err(error)) => {
+                tracing::warn!(%error, "redeliveries could not be read, trying again");
+                self.dispatch.fetch_asked_failed(now);
             }
-            Read::Origins(Err(error)) => {
+            Read::Destinations(Ok(found)) => self.dispatch.scanned(found, now),
+            Read::Due { to, asked, rows: Ok(rows) } => {
+                self.dispatch.fetched(&to, rows, asked, now);
+            }
+            Read::Destinations(Err(error)) => {
                 tracing::warn!(%error, "what is due could not be read, trying again");
                 self.dispatch.scan_failed(now);
             }
-            Read::Due { origin, rows: Err(error), .. } => {
-                tracing::warn!(%error, origin, "due deliveries could not be read, trying again");
-                self.dispatch.fetch_failed(&origin, now);
+            Read::Due { to, rows: Err(error), .. } => {
+                tracing::warn!(%error, origin = to.origin, client = to.client, "due deliveries could not be read, trying again");
+                self.dispatch.fetch_failed(&to, now);
             }
         }
     }
@@ -229,6 +255,7 @@ impl Shell {
         // Nothing of these is recorded: the rows are still due, and their attempts uncounted.
         let cut_off = self.attempts.len();
         self.attempts.shutdown().await;
+        self.attempting.handover.cut_off(self.attempting.clock.wall()).await;
         Drained { cut_off }
     }
 }

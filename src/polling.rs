@@ -24,6 +24,7 @@ mod worker;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use futures_util::future::BoxFuture;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
@@ -47,6 +48,25 @@ pub struct Upstream {
 /// Every configured account's upstream, by the account's name.
 pub type Upstreams = BTreeMap<String, Upstream>;
 
+/// Who is told of the lanes that this daemon has, and can hold up for a moment that one is given up:
+/// what of a lane is under way elsewhere in this daemon must not begin anew at its next owner.
+pub trait Follower: Send + Sync {
+    /// The lane's row is this daemon's.
+    fn claimed(&self, lane: i64);
+
+    /// The lane's row is given up, or lost. Over within a second or so.
+    fn given_up(&self, lane: i64) -> BoxFuture<'static, ()>;
+}
+
+/// Nobody follows.
+impl Follower for () {
+    fn claimed(&self, _lane: i64) {}
+
+    fn given_up(&self, _lane: i64) -> BoxFuture<'static, ()> {
+        Box::pin(std::future::ready(()))
+    }
+}
+
 /// What every lane works with.
 #[derive(Clone)]
 pub struct Context {
@@ -56,6 +76,8 @@ pub struct Context {
     pub fleet: Arc<dyn Fleet>,
     /// This daemon, which has joined it.
     pub member: Member,
+    /// Who follows which lanes are ours.
+    pub follower: Arc<dyn Follower>,
     /// The configured accounts, as they now are.
     pub upstreams: watch::Receiver<Arc<Upstreams>>,
     /// How tasks are polled.

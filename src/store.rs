@@ -24,7 +24,7 @@ pub use attempt::{ATTEMPTS_MAX, Attempt, AttemptDetails};
 pub use lane::{Change, Checkpoint, Ending, Lease, Progress, Reservation, TakenLane, Watch};
 pub use listing::{Filter, LOOKED_AT_MAX, Listed};
 pub use notice::Notice;
-pub use outbox::{CALLBACK_GONE, Delivery, Next, Outbox};
+pub use outbox::{CALLBACK_GONE, Delivery, Destination, Next, Outbox};
 pub use redelivery::{
     MATCHED_MAX, NewRedelivery, Redelivery, RedeliveryFilter, RedeliveryState, RedeliveryStep,
     STEP_LOOKED_AT_MAX,
@@ -90,10 +90,10 @@ pub trait Store: Registry + Lanes + Outbox + Rewatches {
     /// The tickets that are kept, by app.
     async fn tickets(&self) -> Result<Vec<AppTicket>>;
 
-    /// Every callback origin with unfinished deliveries, whichever daemon's they are, and when its
+    /// Every destination with unfinished deliveries, whichever daemon's they are, and when its
     /// earliest is due.
-    async fn backlog(&self) -> Result<Vec<(String, Timestamp)>> {
-        self.origins().await
+    async fn backlog(&self) -> Result<Vec<(Destination, Timestamp)>> {
+        self.destinations().await
     }
 
     /// What just changed. Only ever shortens a wait: the rows are the truth.
@@ -127,10 +127,9 @@ pub enum Hint {
         registration_id: String,
     },
     /// A delivery became due.
-    Due {
-        /// The callback's origin.
-        origin: String,
-    },
+    Due(Destination),
+    /// A person asked for a delivery to be sent again.
+    Asked,
 }
 
 // ---- clients ---------------------------------------------------------------------------------
@@ -157,7 +156,8 @@ pub trait Registry: Send + Sync {
     /// Every attempt of a registration, oldest first; of more than [`ATTEMPTS_MAX`] the newest.
     async fn attempts(&self, id: &str) -> Result<Vec<Attempt>>;
 
-    /// Makes one registration with an outcome due again from the start of the schedule. Returns
+    /// Makes one registration with an outcome due again from the start of the schedule, and
+    /// [asked for](Outbox::asked): it goes out at once. Returns
     /// it as it then is; one without an outcome, or cancelled, stays as it is. `None`: no such one.
     async fn redeliver(&self, id: &str, now: Timestamp) -> Result<Option<Registration>>;
 

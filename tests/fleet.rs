@@ -30,6 +30,8 @@ mod answers;
 mod clients;
 #[path = "fleet/database.rs"]
 mod database;
+#[path = "fleet/handovers.rs"]
+mod handovers;
 #[path = "fleet/incidents.rs"]
 mod incidents;
 #[path = "fleet/nemesis.rs"]

@@ -69,7 +69,9 @@ macro_rules! every_claim {
                 what_others_wait_for_at_a_gone_callback_is_watched_and_kept
                 what_waits_for_a_gone_callback_ends_step_by_step
                 a_gone_callback_is_told_again_once_somebody_asks_or_it_accepts
-                origins_are_told_once_with_their_earliest_due_time
+                destinations_are_told_once_with_their_earliest_due_time
+                what_a_person_asks_for_is_told_apart_until_it_is_attempted
+                what_is_under_way_can_be_put_off_and_is_recorded_all_the_same
             }
             notices {
                 there_is_one_notice_a_client_and_subject_until_it_is_over

@@ -9,8 +9,8 @@ use outcomed::outcome::{Ids, Outcome};
 use outcomed::store::fleet::{BEAT_EVERY, Fleet, Member};
 use outcomed::store::postgres::Postgres;
 use outcomed::store::{
-    Attempt, AttemptDetails, Checkpoint, Ending, Lanes, Lease, NewRegistration, Next, Outbox,
-    Progress, Registry, Reservation,
+    Attempt, AttemptDetails, Checkpoint, Destination, Ending, Lanes, Lease, NewRegistration, Next,
+    Outbox, Progress, Registry, Reservation,
 };
 use outcomed::task::{Kind, LaneName, TaskId, TaskRef};
 use tokio::time::Instant;
@@ -155,7 +155,10 @@ impl Load {
     pub async fn due(&self, count: usize) {
         self.each(async |caller| {
             for _ in 0..count {
-                let due = self.store.due(&origin(caller), Timestamp(9_000), 16).await;
+                let due = self
+                    .store
+                    .due(&Destination::new("ats", origin(caller)), Timestamp(9_000), 16)
+                    .await;
                 assert_eq!(due.expect("it reads").len(), 16);
             }
         })
@@ -164,7 +167,10 @@ impl Load {
 
     pub async fn deliver(&self) {
         self.each(async |caller| {
-            let due = self.store.due(&origin(caller), Timestamp(9_000), 1_000_000).await;
+            let due = self
+                .store
+                .due(&Destination::new("ats", origin(caller)), Timestamp(9_000), 1_000_000)
+                .await;
             for delivery in due.expect("it reads").iter().take(self.tasks) {
                 let done = self.store.record_attempt(delivery, attempt(), Next::Delivered).await;
                 assert!(done.expect("it is recorded"));

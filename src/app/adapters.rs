@@ -5,6 +5,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use async_trait::async_trait;
 use axum::http::HeaderMap;
+use futures_util::future::BoxFuture;
 use serde_json::json;
 use tokio::sync::watch;
 use url::Url;
@@ -14,8 +15,10 @@ use crate::api::{EventRefusal, EventReply, EventSink, PingError, Pinger};
 use crate::clock::Clock;
 use crate::config::{Client, Config, Credentials};
 use crate::delivery::alert::incident::Sight;
+use crate::delivery::handover::Handover;
 use crate::delivery::send::http::HttpCourier;
 use crate::delivery::{guard, ping};
+use crate::polling::Follower;
 use crate::polling::board::LaneStatus;
 use crate::source::feishu::seen::Seen;
 use crate::source::feishu::ticket::{Event, EventError, EventHeaders, Keys, handle_event};
@@ -38,6 +41,20 @@ impl Pinger for Callbacks {
         ping::ping(&*self.courier, &*self.clock, client, url.clone(), &config.delivery)
             .await
             .map_err(|error| PingError::Failed(error.to_string()))
+    }
+}
+
+/// Lets a lane's deliveries under way be over before its next owner attempts them.
+pub(super) struct Deliveries(pub(super) Handover);
+
+impl Follower for Deliveries {
+    fn claimed(&self, lane: i64) {
+        self.0.claimed(lane);
+    }
+
+    fn given_up(&self, lane: i64) -> BoxFuture<'static, ()> {
+        let handover = self.0.clone();
+        Box::pin(async move { handover.give_up(lane).await })
     }
 }
 

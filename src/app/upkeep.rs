@@ -11,7 +11,7 @@ use tokio_util::sync::CancellationToken;
 use crate::api::Door;
 use crate::clock::Clock;
 use crate::config::Config;
-use crate::delivery::health::{Health, OriginState, OriginStatus};
+use crate::delivery::health::{Health, OriginState, OriginStatus, by_origin};
 use crate::observability::process::Process;
 use crate::observability::{Lines, Metrics, Snapshot};
 use crate::polling::board::Board;
@@ -72,7 +72,7 @@ impl Upkeep {
             let (standing, now) = (self.board.standing(), self.clock.steady());
             self.notifier.status(&status::status_line(&lanes, &counts, &standing, now));
             let process = Process::read();
-            let origins = by_state(&self.health.origins().await);
+            let origins = by_state(&by_origin(self.health.origins().await));
             let counts = counts.clone();
             self.metrics.show(Snapshot { lanes, counts, origins, process, now });
             for (kind, lines) in self.lines.suppressed() {

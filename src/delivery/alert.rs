@@ -17,8 +17,8 @@ use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 use url::Url;
 
-use self::incident::{GONE_FOR, News, Recovery, Sight, retry_at};
-use super::health::{Health, OriginState, OriginStatus};
+use self::incident::{DISABLED_AFTER, GONE_FOR, News, Recovery, Sight, retry_at};
+use super::health::{Health, OriginState, OriginStatus, by_origin};
 use super::ping;
 use super::send::{Courier, Parcel, Tls};
 use super::sign::sign;
@@ -75,7 +75,7 @@ pub struct Alerts {
 
 /// Alerts until `shutdown`.
 pub async fn run(mut alerts: Alerts, shutdown: CancellationToken) {
-    let mut recovery = Recovery::default();
+    let mut recovery = BTreeMap::new();
     let alerting = async {
         loop {
             if let Err(error) = alerts.look(&mut recovery).await {
@@ -92,7 +92,7 @@ pub async fn run(mut alerts: Alerts, shutdown: CancellationToken) {
 
 impl Alerts {
     /// One look: what stands still, whom that concerns, and what is due to be told.
-    async fn look(&mut self, recovery: &mut Recovery) -> Result<()> {
+    async fn look(&mut self, recovery: &mut BTreeMap<String, Recovery>) -> Result<()> {
         let config = self.config.borrow().clone();
         let mut closed = Vec::new();
         while let Ok(one) = self.closed.try_recv() {
@@ -103,10 +103,12 @@ impl Alerts {
         }
         let now = self.clock.wall();
         let told = self.store.notices().await?;
-        let sights = self.sights().await;
-        recovery.observe(&sights, now);
+        let origins = self.health.everywhere().await;
         let leads = (self.leads)();
         for client in config.clients.iter().filter(|client| client.alert_url.is_some()) {
+            let sights = self.sights(client, &origins);
+            let recovery = recovery.entry(client.name.clone()).or_default();
+            recovery.observe(&sights, now);
             for (subject, sight) in sights.iter().filter(|_| leads) {
                 let last = find(&told, &client.name, subject);
                 let Some(news) = recovery.news(subject, sight, last, now) else { continue };
@@ -130,10 +132,14 @@ impl Alerts {
         Ok(())
     }
 
-    async fn sights(&self) -> BTreeMap<String, Sight> {
+    /// What a client sees: of the origins what becomes of its own callbacks, an operator's what
+    /// becomes of everybody's.
+    fn sights(&self, client: &Client, origins: &[OriginStatus]) -> BTreeMap<String, Sight> {
         let accounts = (self.accounts)();
         let accounts = accounts.into_iter().map(|(name, sight)| (format!("account {name}"), sight));
-        let origins = self.health.everywhere().await;
+        let all = client.role == Role::Operator;
+        let of_it = origins.iter().filter(|it| all || it.client == client.name).cloned().collect();
+        let origins = by_origin(of_it);
         let origins = origins.into_iter().filter_map(|it| Some((origin(&it), seen(&it)?)));
         accounts.chain(origins).collect()
     }
@@ -234,12 +240,17 @@ fn origin(status: &OriginStatus) -> String {
     format!("origin {}", status.origin)
 }
 
-/// Held on a receiver's own word (429) is not ill; only proof of life is well.
+/// Held on a receiver's own word (429) is not ill, unless it has been saying so for long; only
+/// proof of life is well.
 fn seen(status: &OriginStatus) -> Option<Sight> {
     match (status.state, status.held_since) {
         (OriginState::Ok, _) => Some(Sight::Well),
         (OriginState::Held, Some(since)) if status.failures_in_a_row > 0 => {
             Some(Sight::Ill { since, reason: "unreachable".to_owned() })
+        }
+        (OriginState::Held, Some(since)) => {
+            let lasts = status.refused_at.is_some_and(|at| at.since(since) >= DISABLED_AFTER);
+            lasts.then(|| Sight::Ill { since, reason: "throttled".to_owned() })
         }
         _ => None,
     }

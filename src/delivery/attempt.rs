@@ -16,6 +16,7 @@ use url::Url;
 use super::alert::{Closed, EXHAUSTED, GONE};
 use super::breaker::Pulse;
 use super::dispatch::Ended;
+use super::handover::{Handover, OVERDUE};
 use super::retry::{Round, Verdict, asked, judge};
 use super::send::{Class, Courier, Parcel, Reply, Tls, details};
 use super::sign::{Headers, sign};
@@ -44,6 +45,7 @@ pub(super) struct Attempting {
     pub(super) courier: Arc<dyn Courier>,
     pub(super) clock: Arc<dyn Clock>,
     pub(super) metrics: Arc<Metrics>,
+    pub(super) handover: Handover,
     pub(super) closed: mpsc::Sender<Closed>,
     pub(super) ours: Arc<dyn Fn() -> bool + Send + Sync>,
     pub(super) jitter: Arc<dyn Fn() -> f64 + Send + Sync>,
@@ -75,6 +77,16 @@ impl Attempting {
             // Another daemon may be sending it: the rows will say, once they can be read.
             return (Pulse::Unknown, Ended::DueAgain(now.after(NOT_OURS_WAIT)));
         }
+        let over_by = now.after(config.delivery.timeout.saturating_add(OVERDUE));
+        let Some(under_way) = self.handover.begin(delivery, over_by) else {
+            return (Pulse::Unknown, Ended::DueAgain(now.after(NOT_OURS_WAIT)));
+        };
+        let over = self.begun(delivery, config, now).await;
+        under_way.over();
+        over
+    }
+
+    async fn begun(&self, delivery: &Delivery, config: &Config, now: Timestamp) -> (Pulse, Ended) {
         let (client, headers) = match signed(delivery, &config.clients, now) {
             Ok(signed) => signed,
             Err(problem) => return self.postpone(delivery, &problem, now).await,

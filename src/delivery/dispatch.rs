@@ -1,23 +1,29 @@
 //! The brain of the delivery loop: events and `now` in, the next [`Step`] out. Pure.
 //!
-//! Every origin has its own small page of due rows, its own breaker and its own limit, and takes
-//! turns with the others; so a receiver that hangs costs itself time and nobody else. Rows stay in
-//! the store: what is held here is bounded by the limits below, however long the backlog.
+//! Every client has, at each origin, its own small page of due rows and its own breaker, and takes
+//! turns with the others; what they share (an origin's limit, the house) is divided between clients.
+//! So a receiver that hangs or fails costs its own client time and nobody else. Rows stay in the
+//! store: what is held here is bounded by the limits below, however long the backlog.
 
-mod origin;
+mod asked;
+mod places;
 mod queues;
+mod receiver;
+mod shares;
 #[cfg(test)]
 mod tests;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use self::origin::{Origin, Place};
-use self::queues::{StoreHold, Turns, replace};
-use super::breaker::{CoolDown, Pulse, Room};
+use self::asked::{ASKED_ROWS, Asked};
+use self::queues::{StoreHold, Turns};
+use self::receiver::Receiver;
+use self::shares::{Origin, Pool};
+use super::breaker::{CoolDown, Pulse};
 use super::health::OriginStatus;
 use crate::clock::{Steady, Timestamp};
-use crate::store::Delivery;
+use crate::store::{Delivery, Destination};
 
 /// Attempts under way at once, to all origins: bounds sockets, and memory at some 100 KiB each.
 pub const UNDER_WAY_MAX: usize = 1024;
@@ -28,8 +34,10 @@ pub const UNPROVEN_MAX: usize = UNDER_WAY_MAX / 2;
 const SCAN_EVERY: Duration = Duration::from_secs(30);
 /// How soon it is asked again when a scan's finding was the first of several.
 const SCAN_SOON: Duration = Duration::from_secs(1);
-/// Origins without work whose health is remembered, at some 300 bytes each.
+/// Destinations without work whose health is remembered, at some 400 bytes each.
 const IDLE_MAX: usize = 4096;
+/// Destinations remembered at all. What is beyond, a later scan finds.
+const RECEIVERS_MAX: usize = 65_536;
 
 /// Both readings of the clock: rows are due by the wall, waits are steady.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -54,17 +62,22 @@ pub struct Limits {
 pub enum Step {
     /// Ask the store for all origins, then call [`Dispatch::scanned`].
     Scan,
-    /// Ask the store for an origin's due rows, then call [`Dispatch::fetched`].
+    /// Ask the store for what persons asked for, then call [`Dispatch::fetched_asked`].
+    FetchAsked {
+        /// At most so many of each client.
+        limit: u32,
+    },
+    /// Ask the store for a destination's due rows, then call [`Dispatch::fetched`].
     Fetch {
         /// Whose.
-        origin: String,
+        to: Destination,
         /// At most so many.
         limit: u32,
     },
     /// Make one attempt, record it, then call [`Dispatch::ended`].
     Attempt {
         /// Where it counts.
-        origin: String,
+        to: Destination,
         /// Which.
         delivery: Delivery,
     },
@@ -91,7 +104,7 @@ pub enum Ended {
 /// A change that people want to hear of.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Turned {
-    /// From now on the origin gets single probes only.
+    /// From now on the destination gets single probes only.
     Held,
     /// It gets everything again.
     Back,
@@ -101,16 +114,19 @@ pub enum Turned {
 #[derive(Debug)]
 pub struct Dispatch {
     limits: Limits,
+    receivers: BTreeMap<Destination, Receiver>,
     origins: BTreeMap<String, Origin>,
-    /// Origins that could do something now; those that are alive, and those nobody can say.
+    asked: Asked,
+    /// Destinations that could do something now; those that are alive, and those nobody can say.
     turns: [Turns; 2],
     /// Which of the two was served last.
     last: usize,
-    alarms: BTreeSet<(Timestamp, String)>,
-    cooling: BTreeSet<(Steady, String)>,
-    idle: BTreeSet<(Steady, String)>,
-    under_way: usize,
-    unproven: usize,
+    alarms: BTreeSet<(Timestamp, Destination)>,
+    cooling: BTreeSet<(Steady, Destination)>,
+    idle: BTreeSet<(Steady, Destination)>,
+    remembered: Pool,
+    under_way: Pool,
+    unproven: Pool,
     fetching: usize,
     scanning: bool,
     scan_at: Option<Steady>,
@@ -126,14 +142,17 @@ impl Dispatch {
     pub fn new(limits: Limits) -> Self {
         Self {
             limits,
+            receivers: BTreeMap::new(),
             origins: BTreeMap::new(),
+            asked: Asked::new(),
             turns: [Turns::default(), Turns::default()],
             last: UNPROVEN,
             alarms: BTreeSet::new(),
             cooling: BTreeSet::new(),
             idle: BTreeSet::new(),
-            under_way: 0,
-            unproven: 0,
+            remembered: Pool::new(RECEIVERS_MAX),
+            under_way: Pool::new(UNDER_WAY_MAX),
+            unproven: Pool::new(UNPROVEN_MAX),
             fetching: 0,
             scanning: false,
             scan_at: None,
@@ -142,16 +161,23 @@ impl Dispatch {
     }
 
     /// The configuration changed.
-    pub fn configure(&mut self, limits: Limits) {
+    pub fn configure(&mut self, limits: Limits, now: Now) {
         self.limits = limits;
+        for to in self.receivers.keys().cloned().collect::<Vec<_>>() {
+            self.place(&to, now);
+        }
     }
 
     // ---- what the store says ----
 
-    /// A delivery to this origin became due.
-    pub fn due(&mut self, name: &str, now: Now) {
-        self.origin(name).due_now();
-        self.place(name, now);
+    /// A delivery became due there.
+    pub fn due(&mut self, to: &Destination, now: Now) {
+        self.with(to, now, Receiver::due_now);
+    }
+
+    /// A person asked for a delivery.
+    pub fn asked(&mut self) {
+        self.asked.look();
     }
 
     /// Hints were lost: ask the store.
@@ -159,19 +185,17 @@ impl Dispatch {
         self.scan_at = None;
     }
 
-    /// The scan's findings: every origin with the time at which its earliest row is due.
-    pub fn scanned(&mut self, found: Vec<(String, Timestamp)>, now: Now) {
+    /// The scan's findings: every destination with the time at which its earliest row is due.
+    pub fn scanned(&mut self, found: Vec<(Destination, Timestamp)>, now: Now) {
         self.scanning = false;
         self.store =
             StoreHold { waiting: std::mem::take(&mut self.store.waiting), ..StoreHold::default() };
         self.scan_at = Some(now.steady.after(SCAN_EVERY));
-        for (name, at) in found {
-            if at <= now.wall {
-                self.origin(&name).found_due();
-            } else {
-                self.origin(&name).wake_at(at, true);
-            }
-            self.place(&name, now);
+        self.asked.look();
+        for (to, at) in found {
+            self.with(&to, now, |receiver| {
+                if at <= now.wall { receiver.found_due() } else { receiver.wake_at(at, true) }
+            });
         }
     }
 
@@ -181,65 +205,76 @@ impl Dispatch {
         self.store.failed(now.steady);
     }
 
+    /// The rows of a [`Step::FetchAsked`].
+    pub fn fetched_asked(&mut self, rows: Vec<Delivery>) {
+        self.store.answered();
+        self.asked.read(rows);
+    }
+
+    /// The rows of a [`Step::FetchAsked`] could not be read.
+    pub fn fetch_asked_failed(&mut self, now: Now) {
+        self.asked.not_read();
+        self.store.failed(now.steady);
+    }
+
     /// The rows of a [`Step::Fetch`] that asked for so many.
-    pub fn fetched(&mut self, name: &str, rows: Vec<Delivery>, asked: u32, now: Now) {
+    pub fn fetched(&mut self, to: &Destination, rows: Vec<Delivery>, asked: u32, now: Now) {
         self.fetching -= 1;
         self.store.answered();
-        if self.origin(name).fetched(rows, asked, now.steady) {
+        let Some(receiver) = self.receivers.get_mut(to) else { return };
+        if receiver.fetched(rows, asked, now.steady) {
             let soon = now.steady.after(SCAN_SOON);
             self.scan_at = self.scan_at.map(|at| at.min(soon));
         }
-        self.place(name, now);
+        self.place(to, now);
     }
 
     /// The rows of a [`Step::Fetch`] could not be read.
-    pub fn fetch_failed(&mut self, name: &str, now: Now) {
+    pub fn fetch_failed(&mut self, to: &Destination, now: Now) {
         self.fetching -= 1;
-        self.origin(name).fetch_failed();
         self.store.failed(now.steady);
-        self.place(name, now);
+        self.with(to, now, Receiver::fetch_failed);
     }
 
-    /// An attempt is over: what it says about the origin, and what the store knows now.
+    /// An attempt is over, and recorded if that can be.
     pub fn ended(
         &mut self,
-        name: &str,
+        to: &Destination,
         id: &str,
         pulse: Pulse,
         ended: Ended,
         now: Now,
     ) -> Option<Turned> {
         let cool_down = self.limits.cool_down;
-        let origin = self.origin(name);
-        let unproven = origin.ended(id)?;
-        let was_open = origin.breaker.is_held();
-        origin.breaker.heard(pulse, cool_down, now.steady);
-        let turned = match (was_open, origin.breaker.is_held()) {
-            (false, true) => Some(Turned::Held),
-            (true, false) => Some(Turned::Back),
-            _ => None,
-        };
-        match turned {
-            Some(Turned::Held) => origin.held_since = Some(now.wall),
-            Some(Turned::Back) => origin.held_since = None,
-            None => {}
-        }
+        let receiver = self.receivers.get_mut(to)?;
+        let over = receiver.ended(id)?;
+        let turned = receiver.heard(pulse, over.asked, cool_down, now);
         match ended {
-            Ended::DueAgain(at) => origin.wake_at(at, false),
-            Ended::Changed => origin.due_now(),
+            Ended::DueAgain(at) => receiver.wake_at(at, false),
+            Ended::Changed => receiver.due_now(),
             Ended::Finished | Ended::Unrecorded => {}
         }
-        self.under_way -= 1;
-        self.unproven -= usize::from(unproven);
-        self.place(name, now);
+        self.asked.ended(id, &to.client, over.asked);
+        self.under_way.give_back(&to.client);
+        if over.unproven {
+            self.unproven.give_back(&to.client);
+        }
+        let next = self.origins.get_mut(&to.origin).and_then(|origin| {
+            origin.give_back(&to.client);
+            origin.most_deserving()
+        });
+        self.place(to, now);
+        if let Some(client) = next {
+            self.place(&Destination::new(client, &to.origin), now);
+        }
         turned
     }
 
-    /// How every origin that is remembered is doing, by name.
+    /// How every destination that is remembered is doing, by client and origin.
     #[must_use]
     pub fn origins(&self, now: Now) -> Vec<OriginStatus> {
         let limit = self.limits.per_origin;
-        self.origins.iter().map(|(name, origin)| origin.status(name, limit, now)).collect()
+        self.receivers.iter().map(|(to, receiver)| receiver.status(to, limit, now)).collect()
     }
 
     // ---- what to do ----
@@ -248,130 +283,89 @@ impl Dispatch {
     pub fn next(&mut self, now: Now) -> Step {
         self.wake(now);
         let store_is_up = self.store.until.is_none();
+        if let Some(step) = self.next_asked(store_is_up, now) {
+            return step;
+        }
         if store_is_up && !self.scanning && self.scan_at.is_none_or(|at| at <= now.steady) {
             self.scanning = true;
             return Step::Scan;
         }
-        while self.under_way + self.fetching < UNDER_WAY_MAX {
-            let Some(name) = self.turn() else { break };
+        while self.under_way.total() + self.fetching < UNDER_WAY_MAX {
+            let Some(to) = self.turn() else { break };
             let most = self.limits.per_origin;
-            let origin = self.origin(&name);
-            if let Some(delivery) = origin.take(now.steady) {
-                let proven = origin.breaker.proven();
-                self.under_way += 1;
-                self.unproven += usize::from(!proven);
-                self.place(&name, now);
-                return Step::Attempt { origin: name, delivery };
+            let has_room = self.has_room(&to);
+            let Some(receiver) = self.receivers.get_mut(&to) else { break };
+            if has_room && let Some(delivery) = receiver.take(now.steady) {
+                let proven = receiver.breaker.proven();
+                self.begun(&to, !proven);
+                self.place(&to, now);
+                return Step::Attempt { to, delivery };
             }
             if !store_is_up {
-                self.leave_turns(&name);
-                self.store.waiting.insert(name);
+                self.leave_turns(&to);
+                self.store.waiting.insert(to);
                 continue;
             }
-            if !origin.wants_rows() {
-                self.place(&name, now);
+            if !has_room || !receiver.wants_rows() {
+                self.place(&to, now);
                 continue;
             }
-            let limit = origin.fetch(most, now.steady);
+            let limit = receiver.fetch(most, now.steady);
             self.fetching += 1;
-            self.place(&name, now);
-            return Step::Fetch { origin: name, limit };
+            self.place(&to, now);
+            return Step::Fetch { to, limit };
         }
         Step::Wait { until: self.next_wake(now) }
     }
 
-    /// Whose turn it is: alive ones and the others alternate, and the others have their own limit.
-    fn turn(&mut self) -> Option<String> {
-        let order = if self.last == ALIVE { [UNPROVEN, ALIVE] } else { [ALIVE, UNPROVEN] };
-        for which in order {
-            if which == UNPROVEN && self.unproven >= UNPROVEN_MAX {
-                continue;
+    /// What a person asked for goes first, and beyond any limit but its own.
+    fn next_asked(&mut self, store_is_up: bool, now: Now) -> Option<Step> {
+        let receivers = &self.receivers;
+        let under_way = |row: &Delivery| {
+            let there = receivers.get(&row.destination());
+            there.is_some_and(|it| it.is_under_way(&row.registration_id))
+        };
+        if let Some(delivery) = self.asked.take(under_way) {
+            let to = delivery.destination();
+            self.with(&to, now, |receiver| receiver.begin_asked(&delivery));
+            if self.receivers.contains_key(&to) {
+                self.begun(&to, false);
+                self.place(&to, now);
+                return Some(Step::Attempt { to, delivery });
             }
-            if let Some(name) = self.turns[which].next() {
+        }
+        let read = store_is_up && self.asked.begin_reading();
+        read.then_some(Step::FetchAsked { limit: ASKED_ROWS })
+    }
+
+    fn begun(&mut self, to: &Destination, unproven: bool) {
+        self.under_way.take(&to.client);
+        if unproven {
+            self.unproven.take(&to.client);
+        }
+        if let Some(origin) = self.origins.get_mut(&to.origin) {
+            origin.take(&to.client);
+        }
+    }
+
+    fn has_room(&self, to: &Destination) -> bool {
+        let origin = self.origins.get(&to.origin);
+        origin.is_none_or(|origin| origin.admits(&to.client, self.limits.per_origin))
+    }
+
+    /// Whose turn it is: alive ones and the others alternate, and the others have their own limit.
+    fn turn(&mut self) -> Option<Destination> {
+        let order = if self.last == ALIVE { [UNPROVEN, ALIVE] } else { [ALIVE, UNPROVEN] };
+        let (under_way, unproven) = (&self.under_way, &self.unproven);
+        for which in order {
+            let may = |client: &str| {
+                under_way.admits(client) && (which == ALIVE || unproven.admits(client))
+            };
+            if let Some(to) = self.turns[which].next(may) {
                 self.last = which;
-                return Some(name);
+                return Some(to);
             }
         }
         None
-    }
-
-    /// Lets time pass: what became due, cooled down, or may be asked again.
-    fn wake(&mut self, now: Now) {
-        while let Some((_, name)) = self.alarms.first().filter(|(at, _)| *at <= now.wall).cloned() {
-            self.origin(&name).fire(now.wall);
-            self.place(&name, now);
-        }
-        while let Some((_, name)) =
-            self.cooling.first().filter(|(at, _)| *at <= now.steady).cloned()
-        {
-            self.place(&name, now);
-        }
-        if self.store.until.is_some_and(|until| until <= now.steady) {
-            self.store.until = None;
-        }
-        if self.store.until.is_none() {
-            for name in std::mem::take(&mut self.store.waiting) {
-                self.place(&name, now);
-            }
-        }
-    }
-
-    fn next_wake(&self, now: Now) -> Option<Steady> {
-        let alarm = self.alarms.first().map(|(at, _)| now.steady.after(at.since(now.wall)));
-        let cooled = self.cooling.first().map(|(at, _)| *at);
-        let scan = self.scan_at.filter(|_| !self.scanning);
-        let store = self.store.until;
-        let scan = scan.map(|at| store.map_or(at, |until| until.max(at)));
-        [alarm, cooled, scan, store].into_iter().flatten().min()
-    }
-
-    fn origin(&mut self, name: &str) -> &mut Origin {
-        if !self.origins.contains_key(name) {
-            self.origins.insert(name.to_owned(), Origin::default());
-        }
-        self.origins.get_mut(name).expect("it was put there just now")
-    }
-
-    fn leave_turns(&mut self, name: &str) {
-        for turns in &mut self.turns {
-            turns.ready.remove(name);
-        }
-    }
-
-    /// Puts an origin where it belongs after anything about it changed.
-    fn place(&mut self, name: &str, now: Now) {
-        self.leave_turns(name);
-        let limit = self.limits.per_origin;
-        let Some(origin) = self.origins.get_mut(name) else { return };
-        let room = origin.breaker.room(limit, now.steady);
-        let old = std::mem::take(&mut origin.place);
-        let mut new = Place { alarm: origin.earliest_wake(), ..Place::default() };
-        let mut turn = None;
-        match room {
-            Room::NotBefore(until) => {
-                // What is read now may be cancelled by the time it may be sent.
-                origin.drop_page();
-                new.cooling = origin.wants_rows().then_some(until);
-            }
-            Room::UpTo(most) => {
-                let work = origin.has_page() || origin.wants_rows();
-                if work && origin.len_under_way() < most {
-                    turn = Some(if origin.breaker.proven() { ALIVE } else { UNPROVEN });
-                }
-            }
-        }
-        new.idle = origin.is_idle().then_some(old.idle.unwrap_or(now.steady));
-        origin.place = new;
-        if let Some(turn) = turn {
-            self.turns[turn].ready.insert(name.to_owned());
-        }
-        replace(&mut self.alarms, old.alarm, new.alarm, name);
-        replace(&mut self.cooling, old.cooling, new.cooling, name);
-        replace(&mut self.idle, old.idle, new.idle, name);
-        if self.idle.len() > IDLE_MAX
-            && let Some((_, longest_idle)) = self.idle.pop_first()
-        {
-            self.origins.remove(&longest_idle);
-        }
     }
 }

@@ -18,15 +18,21 @@ const QUESTIONS_MAX: usize = 16;
 /// How long an answer may take: the loop comes round within microseconds unless it has ended.
 const ANSWER_TIME_MAX: Duration = Duration::from_secs(1);
 
-/// How one origin is doing.
+/// How one client's callbacks at one origin are doing.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct OriginStatus {
     /// `scheme://host:port`
     pub origin: String,
+    /// Whose callbacks; empty for all clients together.
+    #[serde(default)]
+    pub client: String,
     /// In a word.
     pub state: OriginState,
     /// Since when it is held, if it is.
     pub held_since: Option<Timestamp>,
+    /// When it last asked to be left alone, while it is held.
+    #[serde(default)]
+    pub refused_at: Option<Timestamp>,
     /// When the next probe may go out, while none may.
     pub next_probe_at: Option<Timestamp>,
     /// Attempts under way.
@@ -106,20 +112,31 @@ impl Health {
         *self.elsewhere.lock().unwrap_or_else(PoisonError::into_inner) = elsewhere;
     }
 
-    /// Every origin that any daemon remembers, by name: as ill as it is to the one that has it
+    /// Every origin and client that any daemon remembers: as ill as it is to the one that has it
     /// worst, with the attempts of all.
     pub async fn everywhere(&self) -> Vec<OriginStatus> {
         let mut all = self.origins().await;
         all.extend(self.elsewhere.lock().unwrap_or_else(PoisonError::into_inner).iter().cloned());
-        let mut merged: BTreeMap<String, OriginStatus> = BTreeMap::new();
-        for one in all {
-            match merged.entry(one.origin.clone()) {
-                Entry::Vacant(place) => drop(place.insert(one)),
-                Entry::Occupied(mut place) => merge(place.get_mut(), one),
-            }
-        }
-        merged.into_values().collect()
+        merged(all, |one| (one.origin.clone(), one.client.clone()))
     }
+}
+
+/// All clients of an origin together, by origin: as ill as to the one that has it worst.
+#[must_use]
+pub fn by_origin(all: Vec<OriginStatus>) -> Vec<OriginStatus> {
+    let nobodys = |one: OriginStatus| OriginStatus { client: String::new(), ..one };
+    merged(all.into_iter().map(nobodys).collect(), |one| one.origin.clone())
+}
+
+fn merged<K: Ord>(all: Vec<OriginStatus>, key: impl Fn(&OriginStatus) -> K) -> Vec<OriginStatus> {
+    let mut merged: BTreeMap<K, OriginStatus> = BTreeMap::new();
+    for one in all {
+        match merged.entry(key(&one)) {
+            Entry::Vacant(place) => drop(place.insert(one)),
+            Entry::Occupied(mut place) => merge(place.get_mut(), one),
+        }
+    }
+    merged.into_values().collect()
 }
 
 fn merge(kept: &mut OriginStatus, other: OriginStatus) {
@@ -129,6 +146,7 @@ fn merge(kept: &mut OriginStatus, other: OriginStatus) {
     } else if other.state == kept.state {
         let since = [kept.held_since, other.held_since].into_iter().flatten().min();
         kept.held_since = since;
+        kept.refused_at = kept.refused_at.max(other.refused_at);
         kept.failures_in_a_row = kept.failures_in_a_row.max(other.failures_in_a_row);
     }
     (kept.under_way, kept.room) = (under_way, room);

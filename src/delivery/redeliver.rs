@@ -10,7 +10,7 @@ use std::time::Duration;
 use tokio_util::sync::CancellationToken;
 
 use crate::clock::{Clock, Steady};
-use crate::store::{Outbox, Result};
+use crate::store::{Destination, Outbox, Result};
 
 /// Registrations looked at in one step: a commit of a few milliseconds.
 const STEP: u32 = 50;
@@ -18,7 +18,7 @@ const STEP: u32 = 50;
 const LOOK_EVERY: Duration = Duration::from_secs(1);
 /// The pause between two steps, however quick the receivers: at most 500 redeliveries a second.
 const STEP_PAUSE: Duration = Duration::from_millis(100);
-/// Due deliveries that an origin of the last step may have when the next step comes: as many as
+/// Due deliveries that a destination of the last step may have when the next step comes: as many as
 /// it is sent at once by default.
 const WAITING_MAX: usize = 16;
 /// How long a step waits for the one before. A receiver that is down must not hold up the rest
@@ -56,7 +56,7 @@ struct Turns {
     /// Who has had a step in this round.
     had: BTreeSet<String>,
     /// Whose last step is still going out, to where, and until when that is waited for.
-    waiting: BTreeMap<String, (BTreeSet<String>, Steady)>,
+    waiting: BTreeMap<String, (BTreeSet<Destination>, Steady)>,
 }
 
 impl Turns {
@@ -73,7 +73,7 @@ impl Turns {
             tracing::info!(redelivery = step.id, "a bulk redelivery is worked off");
         }
         let until = clock.steady().after(STEP_WAIT_MAX);
-        self.waiting.insert(step.owner.clone(), (step.origins.into_iter().collect(), until));
+        self.waiting.insert(step.owner.clone(), (step.destinations.into_iter().collect(), until));
         self.had.insert(step.owner);
         Ok(STEP_PAUSE)
     }
@@ -84,16 +84,16 @@ impl Turns {
         clock: &dyn Clock,
     ) -> Result<()> {
         let limit = u32::try_from(WAITING_MAX + 1).unwrap_or(u32::MAX);
-        for (origins, until) in self.waiting.values_mut() {
-            while let Some(origin) = origins.first().filter(|_| clock.steady() < *until) {
-                if outbox.due(origin, clock.wall(), limit).await?.len() > WAITING_MAX {
+        for (destinations, until) in self.waiting.values_mut() {
+            while let Some(to) = destinations.first().filter(|_| clock.steady() < *until) {
+                if outbox.due(to, clock.wall(), limit).await?.len() > WAITING_MAX {
                     break;
                 }
-                origins.pop_first();
+                destinations.pop_first();
             }
         }
         let now = clock.steady();
-        self.waiting.retain(|_, (origins, until)| !origins.is_empty() && now < *until);
+        self.waiting.retain(|_, (destinations, until)| !destinations.is_empty() && now < *until);
         Ok(())
     }
 }

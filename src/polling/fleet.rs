@@ -58,6 +58,8 @@ pub(super) async fn run(context: Context) {
 
 /// What the shell keeps of a worker.
 struct Desk {
+    /// The lane's row.
+    lane: i64,
     changed: Arc<Notify>,
     stop: CancellationToken,
     until: watch::Sender<Steady>,
@@ -89,7 +91,7 @@ impl Shell {
                 Ok(()) = moves.changed() => self.tenure.moved(),
                 hint = hints.recv() => match hint {
                     Ok(Hint::Watch(lane)) => self.changed(lane),
-                    Ok(Hint::Outcome { .. } | Hint::Due { .. }) => {}
+                    Ok(Hint::Outcome { .. } | Hint::Due(_) | Hint::Asked) => {}
                     Err(RecvError::Lagged(_)) => self.missed(),
                     Err(RecvError::Closed) => return,
                 },
@@ -150,7 +152,12 @@ impl Shell {
                     self.effects.push(effects::claim(fleet(), member, lane, now));
                 }
                 Step::Release(lane, lease) => {
-                    self.effects.push(effects::release(fleet(), lane, lease));
+                    self.effects.push(effects::release(
+                        fleet(),
+                        Arc::clone(&context.follower),
+                        lane,
+                        lease,
+                    ));
                 }
                 Step::Stop(lane) => {
                     if let Some(desk) = self.seats.get(&lane) {
@@ -160,6 +167,7 @@ impl Shell {
                 Step::Abandon(lane) => {
                     if let Some(desk) = self.seats.get(&lane) {
                         tracing::warn!(%lane, "the lane belongs to another daemon now");
+                        tokio::spawn(context.follower.given_up(desk.lane));
                         desk.until.send_replace(NEVER);
                         desk.stop.cancel();
                     }
@@ -208,8 +216,10 @@ impl Shell {
         let changed = Arc::new(Notify::new());
         let stop = self.context.shutdown.child_token();
         let until = watch::Sender::new(self.tenure.until());
+        let row = claimed.lane.lease.lane;
+        self.context.follower.claimed(row);
         let seat = Seat { claimed, stop: stop.clone(), until: until.subscribe() };
-        let desk = Desk { changed: Arc::clone(&changed), stop, until };
+        let desk = Desk { lane: row, changed: Arc::clone(&changed), stop, until };
         self.seats.insert(lane.clone(), desk);
         let context = self.context.clone();
         self.workers.spawn(async move {

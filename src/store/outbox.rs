@@ -1,5 +1,7 @@
 //! What delivery asks of the store: what is due, and what became of each attempt.
 
+use std::fmt;
+
 use async_trait::async_trait;
 
 use super::{Attempt, RedeliveryStep, Result};
@@ -8,11 +10,21 @@ use crate::clock::Timestamp;
 /// What delivery asks of the store.
 #[async_trait]
 pub trait Outbox: Send + Sync {
-    /// Every callback origin with unfinished deliveries, and when its earliest is due.
-    async fn origins(&self) -> Result<Vec<(String, Timestamp)>>;
+    /// Every destination with unfinished deliveries, by origin and client, and when its earliest is
+    /// due.
+    async fn destinations(&self) -> Result<Vec<(Destination, Timestamp)>>;
 
-    /// An origin's deliveries due at `now`, the longest due first, at most `limit`.
-    async fn due(&self, origin: &str, now: Timestamp, limit: u32) -> Result<Vec<Delivery>>;
+    /// A destination's deliveries due at `now`, the longest due first, at most `limit`.
+    async fn due(&self, to: &Destination, now: Timestamp, limit: u32) -> Result<Vec<Delivery>>;
+
+    /// The due deliveries that [a person asked for](super::Registry::redeliver) and that have not
+    /// been attempted since, the longest due first, at most `limit` of each client.
+    async fn asked(&self, now: Timestamp, limit: u32) -> Result<Vec<Delivery>>;
+
+    /// Moves the due time of deliveries whose attempts are under way to when those are over, so
+    /// that nobody else attempts them before. Their attempts are recorded as ever; a row that
+    /// changed stays as it is.
+    async fn reschedule(&self, under_way: &[Delivery], at: Timestamp) -> Result<()>;
 
     /// Writes down an attempt and what follows from it. `false`: the registration was cancelled,
     /// or sent again, meanwhile; the attempt is kept in the log and changes nothing else.
@@ -54,6 +66,30 @@ pub trait Outbox: Send + Sync {
     ) -> Result<Option<RedeliveryStep>>;
 }
 
+/// Where deliveries go: one client's callbacks at one origin. What one destination does holds up
+/// no other.
+#[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Destination {
+    /// The client.
+    pub client: String,
+    /// `scheme://host:port`
+    pub origin: String,
+}
+
+impl Destination {
+    /// That client's at that origin.
+    #[must_use]
+    pub fn new(client: impl Into<String>, origin: impl Into<String>) -> Self {
+        Self { client: client.into(), origin: origin.into() }
+    }
+}
+
+impl fmt::Display for Destination {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} of client {}", self.origin, self.client)
+    }
+}
+
 /// A due delivery: everything one attempt needs.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Delivery {
@@ -63,6 +99,10 @@ pub struct Delivery {
     pub client: String,
     /// Where to.
     pub callback_url: String,
+    /// Its `scheme://host:port`.
+    pub callback_origin: String,
+    /// The row of the task's lane.
+    pub lane: i64,
     /// The body, fixed when the outcome was stored.
     pub body: Vec<u8>,
     /// Attempts so far, over all redeliveries.
@@ -73,6 +113,14 @@ pub struct Delivery {
     pub first_attempt_at: Option<Timestamp>,
     /// When it was due.
     pub due_at: Timestamp,
+}
+
+impl Delivery {
+    /// Where it goes.
+    #[must_use]
+    pub fn destination(&self) -> Destination {
+        Destination::new(&self.client, &self.callback_origin)
+    }
 }
 
 /// What follows from an attempt.

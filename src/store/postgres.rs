@@ -44,9 +44,9 @@ use self::connect::Target;
 use self::hints::Hints;
 use self::session::{BEATS, CLIENTS, FLEET, Sessions, WORK, on_session};
 use super::{
-    AppTicket, Attempt, Change, Checkpoint, Delivery, Ending, Filter, Hint, Lanes, Lease, Listed,
-    NewRedelivery, NewRegistration, Next, Notice, Old, Outbox, Redelivery, RedeliveryStep,
-    Registered, Registry, Result, Store, StoreError, TakenLane,
+    AppTicket, Attempt, Change, Checkpoint, Delivery, Destination, Ending, Filter, Hint, Lanes,
+    Lease, Listed, NewRedelivery, NewRegistration, Next, Notice, Old, Outbox, Redelivery,
+    RedeliveryStep, Registered, Registry, Result, Store, StoreError, TakenLane,
 };
 use crate::clock::Timestamp;
 use crate::outcome::Outcome;
@@ -204,8 +204,8 @@ impl Store for Postgres {
         on_session!(self.work, |db| tickets::all(&db))
     }
 
-    async fn backlog(&self) -> Result<Vec<(String, Timestamp)>> {
-        on_session!(self.work, |db| outbox::origins(&db, None))
+    async fn backlog(&self) -> Result<Vec<(Destination, Timestamp)>> {
+        on_session!(self.work, |db| outbox::destinations(&db, None))
     }
 
     fn hints(&self) -> broadcast::Receiver<Hint> {
@@ -322,14 +322,23 @@ impl Lanes for Postgres {
 
 #[async_trait]
 impl Outbox for Postgres {
-    async fn origins(&self) -> Result<Vec<(String, Timestamp)>> {
+    async fn destinations(&self) -> Result<Vec<(Destination, Timestamp)>> {
         let me = self.me();
-        on_session!(self.work, |db| outbox::origins(&db, me))
+        on_session!(self.work, |db| outbox::destinations(&db, me))
     }
 
-    async fn due(&self, origin: &str, now: Timestamp, limit: u32) -> Result<Vec<Delivery>> {
+    async fn due(&self, to: &Destination, now: Timestamp, limit: u32) -> Result<Vec<Delivery>> {
         let me = self.me();
-        on_session!(self.work, |db| outbox::due(&db, origin, now, limit, me))
+        on_session!(self.work, |db| outbox::due(&db, to, now, limit, me))
+    }
+
+    async fn asked(&self, now: Timestamp, limit: u32) -> Result<Vec<Delivery>> {
+        let me = self.me();
+        on_session!(self.work, |db| outbox::asked(&db, now, limit, me))
+    }
+
+    async fn reschedule(&self, under_way: &[Delivery], at: Timestamp) -> Result<()> {
+        on_session!(self.work, |db| outbox::reschedule(&db, under_way, at))
     }
 
     async fn record_attempt(

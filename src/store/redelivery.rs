@@ -2,6 +2,7 @@
 
 use std::result::Result;
 
+use super::Destination;
 use crate::clock::Timestamp;
 use crate::task::State;
 
@@ -101,8 +102,8 @@ pub struct RedeliveryStep {
     pub id: String,
     /// Whose it is.
     pub owner: String,
-    /// The origins of the registrations that it made due again, each once, in order.
-    pub origins: Vec<String>,
+    /// Where the registrations go that it made due again, each destination once, in order.
+    pub destinations: Vec<Destination>,
     /// Whether it is worked off.
     pub finished: bool,
 }

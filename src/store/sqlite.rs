@@ -33,9 +33,9 @@ use self::readers::Readers;
 use self::schema::Marked;
 use self::writer::Writer;
 use super::{
-    AppTicket, Attempt, Change, Checkpoint, Delivery, Ending, Filter, Hint, Lanes, Lease, Listed,
-    NewRedelivery, NewRegistration, Next, Notice, Old, Outbox, Redelivery, RedeliveryStep,
-    Registered, Registry, Result, Store, StoreError, TakenLane,
+    AppTicket, Attempt, Change, Checkpoint, Delivery, Destination, Ending, Filter, Hint, Lanes,
+    Lease, Listed, NewRedelivery, NewRegistration, Next, Notice, Old, Outbox, Redelivery,
+    RedeliveryStep, Registered, Registry, Result, Store, StoreError, TakenLane,
 };
 use crate::clock::{Clock, Timestamp};
 use crate::outcome::Outcome;
@@ -243,7 +243,9 @@ impl Registry for Sqlite {
 
     async fn redeliver(&self, id: &str, now: Timestamp) -> Result<Option<Registration>> {
         let id = id.to_owned();
-        self.writer.write_for_client(move |db, hints| outbox::redeliver(db, &id, now, hints)).await
+        self.writer
+            .write_for_client(move |db, hints| outbox::redeliver(db, &id, now, true, hints))
+            .await
     }
 
     async fn outcomes(
@@ -328,13 +330,22 @@ impl Lanes for Sqlite {
 
 #[async_trait]
 impl Outbox for Sqlite {
-    async fn origins(&self) -> Result<Vec<(String, Timestamp)>> {
-        self.work.read(outbox::origins).await
+    async fn destinations(&self) -> Result<Vec<(Destination, Timestamp)>> {
+        self.work.read(outbox::destinations).await
     }
 
-    async fn due(&self, origin: &str, now: Timestamp, limit: u32) -> Result<Vec<Delivery>> {
-        let origin = origin.to_owned();
-        self.work.read(move |db| outbox::due(db, &origin, now, limit)).await
+    async fn due(&self, to: &Destination, now: Timestamp, limit: u32) -> Result<Vec<Delivery>> {
+        let to = to.clone();
+        self.work.read(move |db| outbox::due(db, &to, now, limit)).await
+    }
+
+    async fn asked(&self, now: Timestamp, limit: u32) -> Result<Vec<Delivery>> {
+        self.work.read(move |db| outbox::asked(db, now, limit)).await
+    }
+
+    async fn reschedule(&self, under_way: &[Delivery], at: Timestamp) -> Result<()> {
+        let under_way = under_way.to_vec();
+        self.writer.write(move |db, _| outbox::reschedule(db, &under_way, at)).await
     }
 
     async fn record_attempt(

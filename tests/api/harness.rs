@@ -20,7 +20,9 @@ use outcomed::observability::Metrics;
 use outcomed::outcome::{Ids, Outcome};
 use outcomed::polling::board::Board;
 use outcomed::store::fleet::{Alone, Fleet};
-use outcomed::store::{Attempt, AttemptDetails, Ending, Next, Outbox, Progress, Store};
+use outcomed::store::{
+    Attempt, AttemptDetails, Destination, Ending, Next, Outbox, Progress, Store,
+};
 use outcomed::task::{Kind, LaneName};
 use reqwest::Method;
 use serde_json::{Value, json};
@@ -184,7 +186,7 @@ impl Api {
     pub(crate) async fn attempt(&self, status: u16, next: Next) {
         let store = &self.store;
         let at: Timestamp = "2026-11-22T10:00:00.123Z".parse().unwrap();
-        for delivery in store.due("", at, 1000).await.unwrap() {
+        for delivery in store.due(&Destination::default(), at, 1000).await.unwrap() {
             let attempt = attempt(delivery.attempts + 1, status);
             store.record_attempt(&delivery, attempt, next).await.unwrap();
         }

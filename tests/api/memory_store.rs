@@ -8,10 +8,10 @@ use async_trait::async_trait;
 use outcomed::clock::Timestamp;
 use outcomed::outcome::Outcome;
 use outcomed::store::{
-    AppTicket, Attempt, Change, Checkpoint, Delivery, Ending, Filter, Hint, Lanes, Lease, Listed,
-    NewRedelivery, NewRegistration, NewRewatch, Next, Notice, Old, Outbox, Redelivery,
-    RedeliveryState, RedeliveryStep, Registered, Registry, Result, Rewatch, RewatchPage, Rewatches,
-    Store, StoreError, TakenLane, Watch,
+    AppTicket, Attempt, Change, Checkpoint, Delivery, Destination, Ending, Filter, Hint, Lanes,
+    Lease, Listed, NewRedelivery, NewRegistration, NewRewatch, Next, Notice, Old, Outbox,
+    Redelivery, RedeliveryState, RedeliveryStep, Registered, Registry, Result, Rewatch,
+    RewatchPage, Rewatches, Store, StoreError, TakenLane, Watch,
 };
 use outcomed::task::{DeliveryState, LaneName, Registration, State, TaskId, TaskRef};
 use tokio::sync::broadcast;
@@ -286,15 +286,25 @@ impl Lanes for MemoryStore {
 
 #[async_trait]
 impl Outbox for MemoryStore {
-    async fn origins(&self) -> Result<Vec<(String, Timestamp)>> {
+    async fn destinations(&self) -> Result<Vec<(Destination, Timestamp)>> {
         unreachable!("the API delivers nothing")
     }
 
-    async fn due(&self, _origin: &str, now: Timestamp, limit: u32) -> Result<Vec<Delivery>> {
+    async fn asked(&self, _now: Timestamp, _limit: u32) -> Result<Vec<Delivery>> {
+        unreachable!("the API delivers nothing")
+    }
+
+    async fn reschedule(&self, _under_way: &[Delivery], _at: Timestamp) -> Result<()> {
+        unreachable!("the API delivers nothing")
+    }
+
+    async fn due(&self, _to: &Destination, now: Timestamp, limit: u32) -> Result<Vec<Delivery>> {
         let delivery = |row: &Registration| Delivery {
             registration_id: row.id.clone(),
             client: row.client.clone(),
             callback_url: row.callback.url.clone(),
+            callback_origin: String::new(),
+            lane: 1,
             body: Vec::new(),
             attempts: row.delivery.attempts,
             round: row.delivery.attempts,

@@ -54,6 +54,8 @@ impl World {
     fn origin(&self, state: OriginState) {
         let status = OriginStatus {
             origin: ORIGIN.into(),
+            client: "crm".into(),
+            refused_at: None,
             state,
             held_since: (state == OriginState::Held).then(|| self.wall()),
             next_probe_at: None,

@@ -5,7 +5,9 @@ use std::sync::{Mutex, MutexGuard};
 
 use async_trait::async_trait;
 use outcomed::clock::{Clock, SystemClock, Timestamp};
-use outcomed::store::{Attempt, Delivery, Hint, Next, Outbox, RedeliveryStep, Result, StoreError};
+use outcomed::store::{
+    Attempt, Delivery, Destination, Hint, Next, Outbox, RedeliveryStep, Result, StoreError,
+};
 use tokio::sync::{Notify, broadcast};
 use url::Url;
 
@@ -52,6 +54,8 @@ impl MemoryOutbox {
             registration_id: registration_id.clone(),
             client: client.to_owned(),
             callback_url: url.to_owned(),
+            callback_origin: origin(url),
+            lane: 1,
             body: format!(r#"{{"timestamp":"{now}","data":"{registration_id}"}}"#).into_bytes(),
             attempts: 0,
             round: 0,
@@ -61,7 +65,7 @@ impl MemoryOutbox {
         let row = Row { delivery, attempts: Vec::new(), postponed: None, end: None };
         rows.insert(registration_id.clone(), row);
         drop(rows);
-        let _ = self.hints.send(Hint::Due { origin: origin(url) });
+        let _ = self.hints.send(Hint::Due(Destination::new(client, origin(url))));
         registration_id
     }
 
@@ -111,23 +115,23 @@ fn origin(url: &str) -> String {
 
 #[async_trait]
 impl Outbox for MemoryOutbox {
-    async fn origins(&self) -> Result<Vec<(String, Timestamp)>> {
+    async fn destinations(&self) -> Result<Vec<(Destination, Timestamp)>> {
         let mut origins = BTreeMap::new();
         for row in self.rows().values().filter(|row| row.end.is_none()) {
             let due_at = row.delivery.due_at;
-            let earliest = origins.entry(origin(&row.delivery.callback_url)).or_insert(due_at);
+            let earliest = origins.entry(row.delivery.destination()).or_insert(due_at);
             *earliest = due_at.min(*earliest);
         }
         Ok(origins.into_iter().collect())
     }
 
-    async fn due(&self, wanted: &str, now: Timestamp, limit: u32) -> Result<Vec<Delivery>> {
+    async fn due(&self, to: &Destination, now: Timestamp, limit: u32) -> Result<Vec<Delivery>> {
         let mut due: Vec<Delivery> = self
             .rows()
             .values()
             .filter(|row| row.end.is_none() && row.delivery.due_at <= now)
             .map(|row| row.delivery.clone())
-            .filter(|delivery| origin(&delivery.callback_url) == wanted)
+            .filter(|delivery| delivery.destination() == *to)
             .collect();
         due.sort_by_key(|delivery| delivery.due_at);
         due.truncate(limit as usize);
@@ -144,7 +148,8 @@ impl Outbox for MemoryOutbox {
         let row = rows.get_mut(&delivery.registration_id).unwrap();
         let began_at = attempt.at;
         row.attempts.push(attempt);
-        let ours = row.end.is_none() && row.delivery == *delivery;
+        let ours = row.end.is_none()
+            && (row.delivery.attempts, row.delivery.round) == (delivery.attempts, delivery.round);
         if ours {
             row.delivery.attempts += 1;
             row.delivery.round += 1;
@@ -189,6 +194,18 @@ impl Outbox for MemoryOutbox {
         self.closed.lock().unwrap().push((client.to_owned(), url.to_owned()));
         self.changed.notify_waiters();
         Ok(count)
+    }
+
+    async fn asked(&self, _: Timestamp, _: u32) -> Result<Vec<Delivery>> {
+        Ok(Vec::new())
+    }
+
+    async fn reschedule(&self, under_way: &[Delivery], at: Timestamp) -> Result<()> {
+        let mut rows = self.write()?;
+        for delivery in under_way {
+            rows.get_mut(&delivery.registration_id).unwrap().delivery.due_at = at;
+        }
+        Ok(())
     }
 
     async fn callback_accepts(&self, _: &str, _: &str) -> Result<()> {

@@ -8,8 +8,8 @@ use outcomed::delivery::redeliver;
 use outcomed::outcome::{Ids, Outcome};
 use outcomed::store::sqlite::Sqlite;
 use outcomed::store::{
-    Attempt, AttemptDetails, Ending, Lanes, NewRedelivery, NewRegistration, Next, Outbox, Progress,
-    Redelivery, RedeliveryFilter, RedeliveryState, Registry,
+    Attempt, AttemptDetails, Destination, Ending, Lanes, NewRedelivery, NewRegistration, Next,
+    Outbox, Progress, Redelivery, RedeliveryFilter, RedeliveryState, Registry,
 };
 use outcomed::task::{Kind, LaneName, State, TaskRef};
 use tokio_util::sync::CancellationToken;
@@ -51,16 +51,17 @@ async fn fill_for(store: &Sqlite, client: &str, origin: &str) {
     let task = store.changes(&lease, 0, 9).await.unwrap().pop().unwrap().task;
     let ending = Ending { task, at: Timestamp(2), progress: Progress::default(), log_id: None };
     store.settle(&lease, ending, Outcome::succeeded(Ids::default())).await.unwrap();
-    finish_at(store, origin, Next::Undeliverable).await;
+    finish_at(store, client, origin, Next::Undeliverable).await;
 }
 
 /// Ends everything that is due; returns how many that were.
 async fn finish(store: &Sqlite, next: Next) -> usize {
-    finish_at(store, ORIGIN, next).await
+    finish_at(store, "ats", ORIGIN, next).await
 }
 
-async fn finish_at(store: &Sqlite, origin: &str, next: Next) -> usize {
-    let due = store.due(origin, SystemClock::new().wall(), 1_000).await.unwrap();
+async fn finish_at(store: &Sqlite, client: &str, origin: &str, next: Next) -> usize {
+    let to = Destination::new(client, origin);
+    let due = store.due(&to, SystemClock::new().wall(), 1_000).await.unwrap();
     for delivery in &due {
         let attempt = Attempt {
             number: delivery.attempts + 1,
@@ -167,7 +168,7 @@ async fn one_clients_bulk_redelivery_does_not_wait_for_anothers_receiver() {
     let draining = async {
         while store.redelivery("rdl_well").await.unwrap().unwrap().state == RedeliveryState::Running
         {
-            finish_at(&store, OTHER, Next::Delivered).await;
+            finish_at(&store, "well", OTHER, Next::Delivered).await;
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
     };

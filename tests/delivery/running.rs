@@ -93,6 +93,7 @@ impl Engine {
             courier,
             questions,
             closed: tokio::sync::mpsc::channel(1).0,
+            handover: outcomed::delivery::handover::Handover::new(outbox.clone()),
             ours: Arc::new(|| true),
             jitter: Arc::new(|| 0.0),
         };

@@ -94,3 +94,71 @@ async fn a_gone_callback_keeps_what_others_wait_for_until_somebody_asks_again() 
     daemon.until_state(&last, "delivered").await;
     assert_eq!(daemon.get(&format!("/v1/registrations/{left}")).await["state"], "undeliverable");
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn one_clients_failing_callbacks_hold_up_no_other_client_at_a_shared_gateway() {
+    const CRM: &str = "oct_crm_0123456789abcdef0123456789abcdef";
+    let mut stage = stage(|callback| {
+        let ill = callback.request.target.starts_with("/ill");
+        reply(if ill { 500 } else { 204 }, &[], "")
+    })
+    .await;
+    stage.home.delivery = "retry_delays = [\"2s\", \"30s\", \"60s\"]".into();
+    stage.home.more = format!(
+        "[[clients]]\nname = \"crm\"\ntoken = \"{CRM}\"\nsigning_secrets = [\"{SECRET}\"]\n\
+         callback_allow = [\"127.0.0.0/8\"]"
+    );
+    for task in 0..60 {
+        stage.upstream.script(&format!("d{task}"), [success()]);
+    }
+    let daemon = stage.home.start().await;
+    let ill = (0..50).map(|n| wanted(&format!("d{n}"), &stage.receiver.url("/ill")));
+    daemon.register_all(ill.collect()).await;
+    let held = async || {
+        let origins = daemon.get("/v1/origins").await;
+        (origins["items"][0]["state"] == "held").then_some(())
+    };
+    crate::daemon::until("the origin is held for ats", held, || daemon.log()).await;
+    let begun = tokio::time::Instant::now();
+    for task in 50..60 {
+        let body = wanted(&format!("d{task}"), &stage.receiver.url("/well")).to_string();
+        let answer = daemon.call("POST", "/v1/registrations", CRM, Some(&body)).await;
+        assert_eq!(answer.status, 201, "{answer:?}");
+    }
+    let well =
+        |all: &[Callback]| all.iter().filter(|it| it.request.target == "/well").count() >= 10;
+    stage.receiver.until("ten callbacks of crm", well).await;
+    assert!(begun.elapsed().as_secs_f64() < 5.0, "{:?}", begun.elapsed());
+    let origins = daemon.get("/v1/origins").await;
+    let clients = &origins["items"][0]["clients"];
+    assert_eq!((&clients[0]["client"], &clients[0]["state"]), (&json!("ats"), &json!("held")));
+    assert_eq!((&clients[1]["client"], &clients[1]["state"]), (&json!("crm"), &json!("ok")));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_redelivery_that_a_person_asks_for_goes_out_at_once_twenty_times_in_a_row() {
+    let mut stage = stage(|_| reply(500, &[], "")).await;
+    stage.home.delivery = "retry_delays = [\"20s\", \"60s\", \"60s\"]".into();
+    for task in 0..30 {
+        stage.upstream.script(&format!("d{task}"), [success()]);
+    }
+    let daemon = stage.home.start().await;
+    let all = (0..30).map(|n| wanted(&format!("d{n}"), &stage.receiver.url("/"))).collect();
+    let all = daemon.register_all(all).await;
+    let held = async || {
+        let origins = daemon.get("/v1/origins").await;
+        (origins["items"][0]["failures_in_a_row"].as_u64() >= Some(7)).then_some(())
+    };
+    crate::daemon::until("the breaker is open for longer and longer", held, || daemon.log()).await;
+    let chosen = id(&all[0]);
+    let of_it = format!("msg_{}", chosen.strip_prefix("reg_").unwrap());
+    let of_it: &'static str = of_it.leak();
+    let arrivals = move |all: &[Callback]| all.iter().filter(|it| it.id == of_it).count();
+    for round in 0..20 {
+        let before = arrivals(&stage.receiver.so_far());
+        let begun = tokio::time::Instant::now();
+        redeliver(&daemon, chosen).await;
+        stage.receiver.until("the redelivery", move |all| arrivals(all) > before).await;
+        assert!(begun.elapsed().as_secs_f64() < 1.0, "round {round}: {:?}", begun.elapsed());
+    }
+}

@@ -24,10 +24,10 @@ async fn deliveries_go_on_in_their_order_with_their_bytes_and_their_place_in_the
         assert!(new.claim(&me, &lane(account)).await.unwrap().is_some());
     }
     let mut delivered = 0;
-    for (origin, _) in old.origins().await.unwrap() {
+    for (to, _) in old.destinations().await.unwrap() {
         loop {
-            let before = old.due(&origin, Timestamp(99_000), 5).await.unwrap();
-            let after = new.due(&origin, Timestamp(99_000), 5).await.unwrap();
+            let before = old.due(&to, Timestamp(99_000), 5).await.unwrap();
+            let after = new.due(&to, Timestamp(99_000), 5).await.unwrap();
             assert_eq!(before, after);
             let Some(delivery) = after.first() else { break };
             let mut attempt = old.attempts(&delivery.registration_id).await.unwrap();

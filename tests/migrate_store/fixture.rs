@@ -12,9 +12,9 @@ use outcomed::store::moving::{self, MoveError, Moved};
 use outcomed::store::postgres::Postgres;
 use outcomed::store::sqlite::{OpenError, Sqlite};
 use outcomed::store::{
-    AppTicket, Attempt, AttemptDetails, Checkpoint, Delivery, Ending, Filter, Lanes, Lease,
-    NewRedelivery, NewRegistration, NewRewatch, Next, Notice, Outbox, Progress, RedeliveryFilter,
-    Registry, Reservation, RewatchFilter, Rewatches, Store,
+    AppTicket, Attempt, AttemptDetails, Checkpoint, Delivery, Destination, Ending, Filter, Lanes,
+    Lease, NewRedelivery, NewRegistration, NewRewatch, Next, Notice, Outbox, Progress,
+    RedeliveryFilter, Registry, Reservation, RewatchFilter, Rewatches, Store,
 };
 use outcomed::task::{Kind, LaneName, State, TaskId, TaskRef};
 
@@ -156,7 +156,8 @@ async fn live(store: &Sqlite, lease: &Lease, task: TaskId, n: usize, id: &str) {
         _ => store.settle(lease, ending, outcome).await.unwrap(),
     }
     let due = async || -> Delivery {
-        let due = store.due("https://ats.example:443", Timestamp(9_000), 100_000).await.unwrap();
+        let to = Destination::new("ats", "https://ats.example:443");
+        let due = store.due(&to, Timestamp(9_000), 100_000).await.unwrap();
         due.into_iter().find(|due| due.registration_id == format!("reg_{id}")).unwrap()
     };
     let tried = async |ok, next| {
@@ -242,7 +243,8 @@ async fn fill(store: &Sqlite, tasks: usize) {
     let ticket = Secret::new("ticket-1");
     let ticket = AppTicket { app_id: "cli_1".into(), ticket, at: Timestamp(8_000) };
     store.keep_ticket(&ticket).await.unwrap();
-    let crm = store.due("https://crm.example:443", Timestamp(9_000), 1).await.unwrap();
+    let to = Destination::new("crm", "https://crm.example:443");
+    let crm = store.due(&to, Timestamp(9_000), 1).await.unwrap();
     for delivery in &crm {
         let attempt = attempt(1, 5_100, false);
         assert!(store.record_attempt(delivery, attempt, Next::Gone).await.unwrap());
@@ -286,10 +288,11 @@ pub async fn told<S: Store>(store: &S) -> Vec<String> {
     for client in ["ats", "crm"] {
         told.push(format!("{:?}", store.outcomes(client, 0, 100_000).await.unwrap()));
         let origin = format!("https://{client}.example:443");
-        let due = store.due(&origin, Timestamp(99_000), 100_000).await.unwrap();
+        let due =
+            store.due(&Destination::new(client, origin), Timestamp(99_000), 100_000).await.unwrap();
         told.push(format!("{due:?}"));
     }
-    told.push(format!("{:?}", store.origins().await.unwrap()));
+    told.push(format!("{:?}", store.destinations().await.unwrap()));
     told.push(format!("{:?}", store.lanes().await.unwrap()));
     let mut counts = store.counts().await.unwrap();
     counts.sort_unstable();

@@ -190,6 +190,7 @@ impl Scene {
             courier: world.clone(),
             questions: health::desk().1,
             closed: tokio::sync::mpsc::channel(1).0,
+            handover: delivery::handover::Handover::new(store.clone()),
             ours: Arc::new(|| true),
             jitter: Arc::new(move || jitter),
         };

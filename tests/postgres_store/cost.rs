@@ -6,8 +6,8 @@ use outcomed::clock::Timestamp;
 use outcomed::outcome::{Outcome, Reason};
 use outcomed::store::fleet::Fleet;
 use outcomed::store::{
-    Attempt, AttemptDetails, Checkpoint, Lanes, Lease, Next, Outbox, Progress, Registry,
-    Reservation, Store,
+    Attempt, AttemptDetails, Checkpoint, Destination, Lanes, Lease, Next, Outbox, Progress,
+    Registry, Reservation, Store,
 };
 use outcomed::task::TaskId;
 
@@ -57,7 +57,7 @@ async fn live(daemon: &Daemon, lease: &Lease, account: &str, id: &str, task: Tas
     store.checkpoint(lease, checkpoint).await.unwrap();
     store.settle(lease, ending(task), success()).await.unwrap();
     let origin = format!("https://{account}.example:443");
-    let due = store.due(&origin, Timestamp(9_000), 20).await.unwrap();
+    let due = store.due(&Destination::new("ats", origin), Timestamp(9_000), 20).await.unwrap();
     let delivery = due.iter().find(|due| due.registration_id == format!("reg_{id}")).unwrap();
     assert!(store.record_attempt(delivery, attempt(), Next::Delivered).await.unwrap());
 }
@@ -169,7 +169,10 @@ async fn every_hot_statement_uses_indexes_at_200_000_rows() {
         a.store.register(vec![new(&format!("{id}x"), "ats", "tenant-7", &id)]).await.unwrap();
         live(&a, &lease, "ats", &id, task).await;
         a.store.changes(&lease, each as u64, 100).await.unwrap();
-        a.store.due("https://o7.example:443", Timestamp(9_000), 16).await.unwrap();
+        a.store
+            .due(&Destination::new("c7", "https://o7.example:443"), Timestamp(9_000), 16)
+            .await
+            .unwrap();
         a.store.outcomes("c7", 1_000 * n, 20).await.unwrap();
         a.store.find("reg_4711").await.unwrap();
         a.store.attempts("reg_4716").await.unwrap();
@@ -211,7 +214,7 @@ async fn every_hot_statement_uses_indexes_at_200_000_rows() {
     let pairs: u32 = 200;
     assert_eq!(a.store.holdings(Timestamp(0)).await.unwrap().len(), 200);
     assert_eq!(a.store.lanes().await.unwrap().len(), 200);
-    a.store.origins().await.unwrap();
+    a.store.destinations().await.unwrap();
     let most = db.sql(&format!("SELECT max({blocks}) {ASKED}")).parse::<u32>().unwrap();
     assert!(most < 25 * pairs, "{most} blocks for {pairs} lanes");
 }

@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use futures_util::future::join_all;
 use outcomed::clock::Timestamp;
 use outcomed::store::{
-    Attempt, AttemptDetails, Delivery, Lanes, Next, Outbox, Registered, Registry,
+    Attempt, AttemptDetails, Delivery, Destination, Lanes, Next, Outbox, Registered, Registry,
 };
 
 use super::fixture::{database, ending, lane, new, success};
@@ -81,7 +81,9 @@ async fn writers_of_every_kind_on_the_same_rows_wait_in_no_circle() {
             join_all(cancel),
             join_all(again),
             async {
-                let due = stores[1].due("https://ats.example:443", Timestamp(9_000), 1).await?;
+                let due = stores[1]
+                    .due(&Destination::new("ats", "https://ats.example:443"), Timestamp(9_000), 1)
+                    .await?;
                 for delivery in due {
                     stores[1].record_attempt(&delivery, gone(&delivery), Next::Gone).await?;
                 }

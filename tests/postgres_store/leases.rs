@@ -5,13 +5,17 @@ use std::time::Duration;
 use outcomed::clock::Timestamp;
 use outcomed::outcome::{Outcome, Reason};
 use outcomed::store::fleet::{Fleet, LEASE, LEASE_MARGIN};
-use outcomed::store::{Checkpoint, Hint, Lanes, Outbox, Registry, Store, StoreError};
+use outcomed::store::{Checkpoint, Destination, Hint, Lanes, Outbox, Registry, Store, StoreError};
 use outcomed::task::State;
 use tokio::time::Instant;
 
 use super::fixture::{SOON, database, ending, hinted, lane, new, success};
 
 const ORIGIN: &str = "https://ats.example:443";
+
+fn to() -> Destination {
+    Destination::new("ats", ORIGIN)
+}
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_lane_has_one_owner_who_alone_sees_its_deliveries() {
@@ -26,7 +30,7 @@ async fn a_lane_has_one_owner_who_alone_sees_its_deliveries() {
         daemon.store.settle(&claimed.lane.lease, ending(task), success()).await.unwrap();
     }
     let seen = async |store: &outcomed::store::postgres::Postgres| {
-        let due = store.due(ORIGIN, Timestamp(9_000), 10).await.unwrap();
+        let due = store.due(&to(), Timestamp(9_000), 10).await.unwrap();
         due.into_iter().map(|due| due.registration_id).collect::<Vec<_>>()
     };
     assert_eq!(seen(&a.store).await, ["reg_one"]);
@@ -34,8 +38,8 @@ async fn a_lane_has_one_owner_who_alone_sees_its_deliveries() {
     assert_eq!(seen(&db.open().await).await, ["reg_one", "reg_two"], "outside the fleet");
     a.store.release(&mine.lane.lease).await.unwrap();
     assert!(seen(&a.store).await.is_empty());
-    assert!(a.store.origins().await.unwrap().is_empty());
-    assert_eq!(b.store.origins().await.unwrap(), [(ORIGIN.into(), Timestamp(5_000))]);
+    assert!(a.store.destinations().await.unwrap().is_empty());
+    assert_eq!(b.store.destinations().await.unwrap(), [(to(), Timestamp(5_000))]);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -104,11 +108,11 @@ async fn an_expired_owner_writes_nothing_until_it_beats_again() {
     db.expire(&a);
     let refused = a.store.checkpoint(&lease, Checkpoint::default()).await;
     assert!(matches!(refused, Err(StoreError::LeaseLost)), "{refused:?}");
-    assert!(a.store.due(ORIGIN, Timestamp(9_000), 9).await.unwrap().is_empty());
+    assert!(a.store.due(&to(), Timestamp(9_000), 9).await.unwrap().is_empty());
     assert!(a.claim("two").await.is_none(), "nobody claims what he could not hold");
     assert_eq!(a.store.beat(&a.me, &[lease]).await.unwrap().lost, [], "nobody took it meanwhile");
     a.store.checkpoint(&lease, Checkpoint::default()).await.unwrap();
-    assert_eq!(a.store.due(ORIGIN, Timestamp(9_000), 9).await.unwrap().len(), 1);
+    assert_eq!(a.store.due(&to(), Timestamp(9_000), 9).await.unwrap().len(), 1);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -179,7 +183,7 @@ async fn hints_reach_the_other_daemons() {
     let of = |hint: &Hint| matches!(hint, Hint::Outcome { registration_id } if registration_id == "reg_1");
     hinted(&mut at_b, of).await;
     b.store.redeliver("reg_1", Timestamp(9_000)).await.unwrap();
-    hinted(&mut at_a, |hint| matches!(hint, Hint::Due { origin } if origin == ORIGIN)).await;
+    hinted(&mut at_a, |hint| matches!(hint, Hint::Due(due) if *due == to())).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -8,7 +8,7 @@ use std::time::Duration;
 use outcomed::clock::Timestamp;
 use outcomed::store::fleet::Fleet;
 use outcomed::store::postgres::Postgres;
-use outcomed::store::{Checkpoint, Hint, Lanes, Outbox, Registry, Store, StoreError};
+use outcomed::store::{Checkpoint, Destination, Hint, Lanes, Outbox, Registry, Store, StoreError};
 use tokio::io::copy_bidirectional;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::time::Instant;
@@ -81,7 +81,9 @@ async fn a_crash_of_postgres_loses_nothing_acknowledged_and_every_verb_recovers_
     assert!(is_away(a.store.changes(&lease, 0, 9).await));
     assert!(is_away(a.store.checkpoint(&lease, Checkpoint::default()).await));
     assert!(is_away(a.store.settle(&lease, ending(task), success()).await));
-    assert!(is_away(a.store.due("https://ats.example:443", Timestamp(9_000), 9).await));
+    assert!(is_away(
+        a.store.due(&Destination::new("ats", "https://ats.example:443"), Timestamp(9_000), 9).await
+    ));
     assert!(is_away(a.store.beat(&a.me, &[lease]).await));
     assert!(is_away(a.store.ping(Timestamp(1)).await));
 

@@ -5,8 +5,8 @@ use outcomed::outcome::Reason;
 use outcomed::store::fleet::Fleet;
 use outcomed::store::postgres::{OpenError, Postgres, SchemaError};
 use outcomed::store::{
-    Checkpoint, Filter, Lanes, NewRewatch, Next, Outbox, Progress, Registered, Registry,
-    RewatchFilter, Rewatches, Store,
+    Checkpoint, Destination, Filter, Lanes, NewRewatch, Next, Outbox, Progress, Registered,
+    Registry, RewatchFilter, Rewatches, Store,
 };
 use outcomed::task::State;
 
@@ -106,7 +106,8 @@ async fn this_version_works_on_under_a_later_schema_and_refuses_to_start_on_it()
         a.store.register(vec![new(&format!("{id}-late"), "ats2", "one", id)]).await.unwrap();
         for client in ["ats", "ats2"] {
             let origin = format!("https://{client}.example:443");
-            let due = a.store.due(&origin, Timestamp(9_000), 10).await.unwrap();
+            let due =
+                a.store.due(&Destination::new(client, origin), Timestamp(9_000), 10).await.unwrap();
             let attempt = attempt(due[0].attempts + 1);
             assert!(a.store.record_attempt(&due[0], attempt, Next::Delivered).await.unwrap());
         }

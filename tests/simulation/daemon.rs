@@ -91,6 +91,7 @@ async fn context(world: &Shared, store: &Arc<dyn Store>, shutdown: &Cancellation
         },
         clock: Arc::new(world.clone()),
         board: Arc::new(Board::default()),
+        follower: Arc::new(()),
         metrics: Arc::new(Metrics::default()),
         shutdown: shutdown.clone(),
     }

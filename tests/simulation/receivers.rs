@@ -31,6 +31,7 @@ pub async fn run_delivery(world: &Shared, store: &Arc<dyn Store>, shutdown: &Can
         courier: Arc::new(Receivers { world: world.clone(), store: Arc::clone(store) }),
         questions,
         closed: tokio::sync::mpsc::channel(1).0,
+        handover: delivery::handover::Handover::new(store.clone()),
         ours: Arc::new(|| true),
         jitter: Arc::new(move || chance.lock().rng.random_range(-1.0..=1.0)),
     };

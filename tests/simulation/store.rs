@@ -7,10 +7,10 @@ use outcomed::clock::Timestamp;
 use outcomed::outcome::Outcome;
 use outcomed::store::sqlite::Sqlite;
 use outcomed::store::{
-    AppTicket, Attempt, Change, Checkpoint, Delivery, Ending, Filter, Hint, Lanes, Lease, Listed,
-    NewRedelivery, NewRegistration, NewRewatch, Next, Notice, Old, Outbox, Redelivery,
-    RedeliveryStep, Registered, Registry, Result, Rewatch, RewatchPage, Rewatches, Store,
-    StoreError, TakenLane,
+    AppTicket, Attempt, Change, Checkpoint, Delivery, Destination, Ending, Filter, Hint, Lanes,
+    Lease, Listed, NewRedelivery, NewRegistration, NewRewatch, Next, Notice, Old, Outbox,
+    Redelivery, RedeliveryStep, Registered, Registry, Result, Rewatch, RewatchPage, Rewatches,
+    Store, StoreError, TakenLane,
 };
 use outcomed::task::{LaneName, Registration, State};
 use tokio::sync::broadcast;
@@ -147,11 +147,17 @@ impl Lanes for Mortal {
 
 #[async_trait]
 impl Outbox for Mortal {
-    async fn origins(&self) -> Result<Vec<(String, Timestamp)>> {
-        mortally!(self.origins())
+    async fn destinations(&self) -> Result<Vec<(Destination, Timestamp)>> {
+        mortally!(self.destinations())
     }
-    async fn due(&self, origin: &str, now: Timestamp, limit: u32) -> Result<Vec<Delivery>> {
-        mortally!(self.due(origin, now, limit))
+    async fn due(&self, to: &Destination, now: Timestamp, limit: u32) -> Result<Vec<Delivery>> {
+        mortally!(self.due(to, now, limit))
+    }
+    async fn asked(&self, now: Timestamp, limit: u32) -> Result<Vec<Delivery>> {
+        mortally!(self.asked(now, limit))
+    }
+    async fn reschedule(&self, under_way: &[Delivery], at: Timestamp) -> Result<()> {
+        mortally!(self.reschedule(under_way, at))
     }
     async fn record_attempt(&self, d: &Delivery, attempt: Attempt, next: Next) -> Result<bool> {
         mortally!(self.record_attempt(d, attempt, next))

@@ -3,7 +3,9 @@
 use std::time::Duration;
 
 use outcomed::clock::Timestamp;
-use outcomed::store::{Attempt, AttemptDetails, Delivery, Ending, Next, Old};
+use outcomed::store::{
+    Attempt, AttemptDetails, Delivery, Destination, Ending, NewRegistration, Next, Old,
+};
 use outcomed::task::State;
 
 use super::fixture::{Fixture, ending, new, success, timed_out};
@@ -29,7 +31,7 @@ pub(super) fn attempt(number: u32, at: i64, status: u16) -> Attempt {
 }
 
 async fn due(db: &Fixture, now: i64) -> Vec<Delivery> {
-    db.store.due(ORIGIN, Timestamp(now), 10).await.unwrap()
+    db.store.due(&Destination::new("ats", ORIGIN), Timestamp(now), 10).await.unwrap()
 }
 
 pub async fn the_longest_due_delivery_comes_first(db: Fixture) {
@@ -39,7 +41,10 @@ pub async fn the_longest_due_delivery_comes_first(db: Fixture) {
     assert!(due(&db, 4_999).await.is_empty(), "nothing is due yet");
     let ids: Vec<String> = due(&db, 9_000).await.into_iter().map(|d| d.registration_id).collect();
     assert_eq!(ids, ["reg_2", "reg_1"]);
-    assert_eq!(db.store.due(ORIGIN, Timestamp(9_000), 1).await.unwrap().len(), 1);
+    assert_eq!(
+        db.store.due(&Destination::new("ats", ORIGIN), Timestamp(9_000), 1).await.unwrap().len(),
+        1
+    );
     let delivery = due(&db, 9_000).await.swap_remove(0);
     assert_eq!((delivery.client.as_str(), delivery.attempts, delivery.round), ("ats", 0, 0));
     assert_eq!(delivery.callback_url, "https://ats.example/hook");
@@ -230,14 +235,63 @@ pub async fn a_gone_callback_is_told_again_once_somebody_asks_or_it_accepts(db: 
     assert_eq!(db.find("3").await.state, State::Delivering);
 }
 
-pub async fn origins_are_told_once_with_their_earliest_due_time(db: Fixture) {
-    assert!(db.store.origins().await.unwrap().is_empty());
+pub async fn destinations_are_told_once_with_their_earliest_due_time(db: Fixture) {
+    assert!(db.store.destinations().await.unwrap().is_empty());
     db.settled("1", "ats", "t1", 7_000).await;
     db.settled("2", "ats", "t2", 5_000).await;
     db.settled("3", "crm", "t3", 6_000).await;
     db.register(new("4", "erp", "t4")).await;
+    let shared = NewRegistration { client: "erp".into(), ..new("5", "ats", "t1") };
+    db.register(shared).await;
+    let crm = "https://crm.example:443";
     assert_eq!(
-        db.store.origins().await.unwrap(),
-        [(ORIGIN.into(), Timestamp(5_000)), ("https://crm.example:443".into(), Timestamp(6_000))]
+        db.store.destinations().await.unwrap(),
+        [
+            (Destination::new("ats", ORIGIN), Timestamp(5_000)),
+            (Destination::new("erp", ORIGIN), Timestamp(1_000)),
+            (Destination::new("crm", crm), Timestamp(6_000)),
+        ]
     );
+    let due = db.store.due(&Destination::new("erp", ORIGIN), Timestamp(9_000), 9).await.unwrap();
+    let ids: Vec<&str> = due.iter().map(|it| it.registration_id.as_str()).collect();
+    assert_eq!(ids, ["reg_5"], "of two clients at one origin each is read apart");
+    assert_eq!(due[0].destination(), Destination::new("erp", ORIGIN));
+}
+
+pub async fn what_a_person_asks_for_is_told_apart_until_it_is_attempted(db: Fixture) {
+    for (n, client) in [(1, "ats"), (2, "ats"), (3, "ats"), (4, "crm")] {
+        db.settled(&n.to_string(), client, &format!("t{n}"), 5_000).await;
+    }
+    let asked = async |now, limit| {
+        let rows = db.store.asked(Timestamp(now), limit).await.unwrap();
+        rows.into_iter().map(|row| row.registration_id).collect::<Vec<_>>()
+    };
+    assert!(asked(9_000, 9).await.is_empty(), "nobody asked");
+    for (id, at) in [("reg_1", 6_000), ("reg_2", 6_001), ("reg_3", 6_002), ("reg_4", 6_003)] {
+        db.store.redeliver(id, Timestamp(at)).await.unwrap();
+    }
+    assert_eq!(asked(5_999, 9).await, Vec::<String>::new());
+    assert_eq!(asked(9_000, 2).await, ["reg_1", "reg_2", "reg_4"], "two of each client");
+    let rows = db.store.asked(Timestamp(9_000), 9).await.unwrap();
+    let again = Next::RetryAt(Timestamp(9_100));
+    db.store.record_attempt(&rows[0], attempt(1, 9_000, 500), again).await.unwrap();
+    db.store.postpone(&rows[1], Timestamp(9_050), "unsigned").await.unwrap();
+    db.store.cancel("reg_3", Timestamp(9_000)).await.unwrap();
+    assert_eq!(asked(99_000, 9).await, ["reg_4"]);
+}
+
+pub async fn what_is_under_way_can_be_put_off_and_is_recorded_all_the_same(db: Fixture) {
+    db.settled("1", "ats", "t1", 5_000).await;
+    db.settled("2", "ats", "t2", 5_000).await;
+    let rows = due(&db, 5_000).await;
+    let again = Next::RetryAt(Timestamp(6_000));
+    db.store.record_attempt(&rows[1], attempt(1, 5_000, 500), again).await.unwrap();
+    db.store.reschedule(&rows, Timestamp(20_000)).await.unwrap();
+    let ids: Vec<String> =
+        due(&db, 19_999).await.into_iter().map(|it| it.registration_id).collect();
+    assert_eq!(ids, ["reg_2"], "its attempt was over, so it keeps its time");
+    assert_eq!(due(&db, 20_000).await.len(), 2);
+    let recorded = db.store.record_attempt(&rows[0], attempt(1, 5_000, 200), Next::Delivered);
+    assert!(recorded.await.unwrap());
+    assert_eq!(db.find("1").await.state, State::Delivered);
 }

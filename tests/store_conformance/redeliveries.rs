@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use outcomed::clock::Timestamp;
 use outcomed::store::{
-    Attempt, AttemptDetails, NewRedelivery, Next, Old, RedeliveryFilter, RedeliveryState,
-    STEP_LOOKED_AT_MAX,
+    Attempt, AttemptDetails, Destination, NewRedelivery, Next, Old, RedeliveryFilter,
+    RedeliveryState, STEP_LOOKED_AT_MAX,
 };
 use outcomed::task::State;
 
@@ -30,7 +30,7 @@ fn bulk(id: &str, client: Option<&str>) -> NewRedelivery {
 async fn ended(db: &Fixture, id: &str, client: &str, at: i64, next: Next) {
     db.settled(id, client, &format!("task-{id}"), at).await;
     let origin = format!("https://{client}.example:443");
-    let due = db.store.due(&origin, Timestamp(at), 10).await.unwrap();
+    let due = db.store.due(&Destination::new(client, origin), Timestamp(at), 10).await.unwrap();
     let delivery = due.iter().find(|it| it.registration_id == format!("reg_{id}")).unwrap();
     let attempt = Attempt {
         number: 1,
@@ -61,17 +61,22 @@ pub async fn a_bulk_redelivery_is_worked_off_in_steps_and_each_is_made_due_once(
 
     let step = db.store.step_redelivery(&[], 2, Timestamp(61_000)).await.unwrap().unwrap();
     assert_eq!((step.id.as_str(), step.finished), ("rdl_1", false));
-    assert_eq!(step.origins, ["https://ats.example:443"]);
+    assert_eq!(step.destinations, [Destination::new("ats", "https://ats.example:443")]);
     // The first one fails again at once: it is not looked at a second time.
-    let due = db.store.due("https://ats.example:443", Timestamp(61_000), 9).await.unwrap();
+    let due = db
+        .store
+        .due(&Destination::new("ats", "https://ats.example:443"), Timestamp(61_000), 9)
+        .await
+        .unwrap();
     let ids: Vec<&str> = due.iter().map(|it| it.registration_id.as_str()).collect();
     assert_eq!(ids, ["reg_1", "reg_2"]);
     assert_eq!((due[0].attempts, due[0].round), (1, 0));
 
     let step = db.store.step_redelivery(&[], 2, Timestamp(62_000)).await.unwrap().unwrap();
-    assert_eq!(step.origins, ["https://ats.example:443", "https://crm.example:443"]);
+    let both = ["ats", "crm"].map(|it| Destination::new(it, format!("https://{it}.example:443")));
+    assert_eq!(step.destinations, both);
     let last = db.store.step_redelivery(&[], 2, Timestamp(63_000)).await.unwrap().unwrap();
-    assert!(last.finished && last.origins.is_empty());
+    assert!(last.finished && last.destinations.is_empty());
     assert!(db.store.step_redelivery(&[], 2, Timestamp(64_000)).await.unwrap().is_none());
     let over = db.store.redelivery("rdl_1").await.unwrap().unwrap();
     assert_eq!((over.matched, over.done, over.state), (4, 4, RedeliveryState::Finished));

@@ -2,7 +2,7 @@
 
 use outcomed::clock::Timestamp;
 use outcomed::outcome::{Class, Outcome, Reason};
-use outcomed::store::{Change, Checkpoint, Hint, Progress, Reservation, StoreError};
+use outcomed::store::{Change, Checkpoint, Destination, Hint, Progress, Reservation, StoreError};
 use outcomed::task::State;
 
 use super::fixture::{Fixture, ending, lane, new, success, timed_out};
@@ -97,10 +97,18 @@ pub async fn an_outcome_is_set_once(db: Fixture) {
     let lease = db.take().await.lease;
     let task = db.task(&lease, "t1").await;
     db.store.settle(&lease, ending(task, 5_000), success()).await.unwrap();
-    let first = db.store.due("https://ats.example:443", Timestamp(9_000), 1).await.unwrap();
+    let first = db
+        .store
+        .due(&Destination::new("ats", "https://ats.example:443"), Timestamp(9_000), 1)
+        .await
+        .unwrap();
     let other = Outcome::unresolved(Reason::TaskNotFound);
     db.store.settle(&lease, ending(task, 6_000), other).await.unwrap();
-    let second = db.store.due("https://ats.example:443", Timestamp(9_000), 1).await.unwrap();
+    let second = db
+        .store
+        .due(&Destination::new("ats", "https://ats.example:443"), Timestamp(9_000), 1)
+        .await
+        .unwrap();
     assert_eq!(first, second, "the bytes are fixed when the outcome is stored");
 }
 
@@ -190,5 +198,7 @@ pub async fn hints_come_after_the_commit(db: Fixture) {
     let hint = hints.recv().await.unwrap();
     assert!(matches!(hint, Hint::Outcome { registration_id } if registration_id == "reg_1"));
     let hint = hints.recv().await.unwrap();
-    assert!(matches!(hint, Hint::Due { origin } if origin == "https://ats.example:443"));
+    assert!(
+        matches!(hint, Hint::Due(to) if to == Destination::new("ats", "https://ats.example:443"))
+    );
 }

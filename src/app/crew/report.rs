@@ -118,8 +118,10 @@ mod tests {
     fn origin(n: usize, state: OriginState) -> OriginStatus {
         OriginStatus {
             origin: format!("https://{n}.example:443"),
+            client: "ats".into(),
             state,
             held_since: None,
+            refused_at: None,
             next_probe_at: Some(Timestamp(5)),
             under_way: 1,
             room: 2,

@@ -7,6 +7,7 @@ use std::time::Duration;
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
 
+use super::super::Follower;
 use crate::clock::{Steady, Timestamp};
 use crate::store::fleet::{Claimed, Fleet, Member, Roster};
 use crate::store::{Lease, Result, StoreError};
@@ -68,8 +69,14 @@ pub(super) fn claim(
     .boxed()
 }
 
-pub(super) fn release(fleet: Arc<dyn Fleet>, lane: LaneName, lease: Lease) -> Effect {
+pub(super) fn release(
+    fleet: Arc<dyn Fleet>,
+    follower: Arc<dyn Follower>,
+    lane: LaneName,
+    lease: Lease,
+) -> Effect {
     async move {
+        follower.given_up(lease.lane).await;
         let done = within(CLAIM_MAX, fleet.release(&lease)).await;
         Event::Released { lane, done }
     }

@@ -157,6 +157,7 @@ const REGISTRATION: &[Column] = &[
     int("first_attempt_at"),
     text("unresolved"),
     int("unresolved_at"),
+    flag("asked"),
 ];
 
 const ATTEMPT: &[Column] = &[

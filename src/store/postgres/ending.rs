@@ -5,12 +5,13 @@ use std::collections::BTreeMap;
 use tokio_postgres::Row;
 
 use super::lanes::{HOLD, held};
+use super::outbox::destination;
 use super::register::Late;
 use super::rows::{get, lane, progress, raw, time, unreadable};
 use super::session::{Failure, Session, Tried, flight};
 use crate::clock::Timestamp;
 use crate::outcome::{self, Observed, Outcome, Report};
-use crate::store::{CALLBACK_GONE, Ending, Hint, Lease, Progress};
+use crate::store::{CALLBACK_GONE, Destination, Ending, Hint, Lease, Progress};
 use crate::task::TaskRef;
 
 /// What is known of how a task ended.
@@ -234,8 +235,8 @@ impl Told {
         }
         for row in &told {
             hints.push(Hint::Outcome { registration_id: get(row, 0)? });
-            if !get::<bool>(row, 2)? {
-                hints.push(Hint::Due { origin: get(row, 1)? });
+            if !get::<bool>(row, 1)? {
+                hints.push(Hint::Due(destination(row, 2)?));
             }
         }
         Ok(looked)
@@ -280,7 +281,7 @@ pub(super) const TELL: &str = "
         unresolved_at   = CASE WHEN $7::text IS NOT NULL THEN $5::bigint END
     FROM told JOIN log ON log.client = told.client
     WHERE r.id = told.id AND r.state = 'watching'
-    RETURNING r.id, r.callback_origin, told.gone";
+    RETURNING r.id, told.gone, r.client, r.callback_origin";
 
 const TELL_NEW: &str = "
     WITH told AS (
@@ -344,7 +345,8 @@ pub(super) async fn tell_new(db: &Session, late: &[Late<'_>], hints: &mut Vec<Hi
     }
     for late in late {
         hints.push(Hint::Outcome { registration_id: late.new.id.clone() });
-        hints.push(Hint::Due { origin: late.new.callback_origin.clone() });
+        let to = Destination::new(&late.new.client, &late.new.callback_origin);
+        hints.push(Hint::Due(to));
     }
     Ok(())
 }

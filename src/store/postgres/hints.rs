@@ -19,7 +19,7 @@ use uuid::Uuid;
 use super::connect::Target;
 use super::session::{Sessions, explain, on_session};
 use super::{lanes, outbox};
-use crate::store::{Hint, Result};
+use crate::store::{Destination, Hint, Result};
 use crate::task::{Kind, LaneName};
 
 /// Hints kept for a listener that falls behind; one that misses some looks at the rows again.
@@ -45,7 +45,8 @@ const CHANNEL: &str = "outcomed";
 enum Wire {
     Watch { account: String, kind: Kind },
     Outcome { id: String },
-    Due { origin: String },
+    Due { client: String, origin: String },
+    Asked,
     Moves,
 }
 
@@ -54,7 +55,8 @@ impl From<&Hint> for Wire {
         match hint {
             Hint::Watch(lane) => Self::Watch { account: lane.account.clone(), kind: lane.kind },
             Hint::Outcome { registration_id } => Self::Outcome { id: registration_id.clone() },
-            Hint::Due { origin } => Self::Due { origin: origin.clone() },
+            Hint::Due(to) => Self::Due { client: to.client.clone(), origin: to.origin.clone() },
+            Hint::Asked => Self::Asked,
         }
     }
 }
@@ -79,7 +81,8 @@ impl Here {
         let hint = match wire {
             Wire::Watch { account, kind } => Hint::Watch(LaneName { account, kind }),
             Wire::Outcome { id } => Hint::Outcome { registration_id: id },
-            Wire::Due { origin } => Hint::Due { origin },
+            Wire::Due { client, origin } => Hint::Due(Destination { client, origin }),
+            Wire::Asked => Hint::Asked,
             Wire::Moves => return self.moves.send_modify(|count| *count += 1),
         };
         // Nobody listening is fine: the rows are the truth.
@@ -233,9 +236,9 @@ impl OnTheWire {
 
     async fn look(&self) -> Result<Vec<Hint>> {
         let lanes = on_session!(self.sessions, |db| lanes::lanes(&db))?;
-        let origins = on_session!(self.sessions, |db| outbox::origins(&db, None))?;
-        let due = origins.into_iter().map(|(origin, _)| Hint::Due { origin });
-        Ok(lanes.into_iter().map(Hint::Watch).chain(due).collect())
+        let due = on_session!(self.sessions, |db| outbox::destinations(&db, None))?;
+        let due = due.into_iter().map(|(to, _)| Hint::Due(to));
+        Ok(lanes.into_iter().map(Hint::Watch).chain(due).chain([Hint::Asked]).collect())
     }
 }
 
@@ -290,7 +293,10 @@ mod tests {
 
     #[test]
     fn hints_fill_notifications_that_postgres_takes_and_repeat_nothing() {
-        let due = |n: usize| Wire::Due { origin: format!("https://{n:0>200}.example:443") };
+        let due = |n: usize| Wire::Due {
+            client: "ats".into(),
+            origin: format!("https://{n:0>200}.example:443"),
+        };
         let hints: Vec<Wire> = (0..300).chain(0..300).map(due).collect();
         let payloads = payloads(Uuid::nil(), hints);
         assert!(payloads.iter().all(|payload| payload.len() < 8_000));

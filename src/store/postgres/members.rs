@@ -6,6 +6,7 @@ use tokio_postgres::Row;
 use uuid::Uuid;
 
 use super::lanes::taken;
+use super::outbox::destination;
 use super::rows::{get, lane, maybe_number, number};
 use super::session::{Failure, Session, Tried, flight};
 use crate::clock::{Timestamp, millis};
@@ -105,17 +106,19 @@ pub(super) const CLAIM: &str = "
         takeovers > (SELECT b.takeovers FROM lane b WHERE b.account = $2 AND b.kind = $3),
         (extract(epoch FROM clock_timestamp() - reserved_at) * 1000)::bigint";
 
-/// The origins that a lane's deliveries go to, or will.
-const ORIGINS: &str = "
-    WITH RECURSIVE o (origin) AS (
-        SELECT min(callback_origin) FROM registration
-        WHERE state IN ('watching', 'delivering') AND lane = $1
+/// Where a lane's deliveries go, or will.
+const DESTINATIONS: &str = "
+    WITH RECURSIVE d (client, origin) AS (
+        (SELECT client, callback_origin FROM registration
+         WHERE state IN ('watching', 'delivering') AND lane = $1
+         ORDER BY callback_origin, client LIMIT 1)
         UNION ALL
-        SELECT (SELECT min(callback_origin) FROM registration
-                WHERE state IN ('watching', 'delivering') AND lane = $1
-                AND callback_origin > o.origin)
-        FROM o WHERE o.origin IS NOT NULL)
-    SELECT origin FROM o WHERE origin IS NOT NULL";
+        SELECT n.client, n.callback_origin FROM d CROSS JOIN LATERAL (
+            SELECT client, callback_origin FROM registration
+            WHERE state IN ('watching', 'delivering') AND lane = $1
+            AND (callback_origin, client) > (d.origin, d.client)
+            ORDER BY callback_origin, client LIMIT 1) n)
+    SELECT client, origin FROM d";
 
 pub(super) async fn claim(
     db: &Session,
@@ -129,9 +132,10 @@ pub(super) async fn claim(
         [&member.id.0, key.0, &key.1, &millis(LEASE)];
     let Some(row) = db.query_opt(CLAIM, &params).await? else { return Ok(None) };
     let lane = taken(&row)?;
-    for row in db.query(ORIGINS, &[&lane.lease.lane]).await? {
-        hints.push(Hint::Due { origin: get(&row, 0)? });
+    for row in db.query(DESTINATIONS, &[&lane.lease.lane]).await? {
+        hints.push(Hint::Due(destination(&row, 0)?));
     }
+    hints.push(Hint::Asked);
     let left = Duration::from_millis(maybe_number(&row, 5)?.unwrap_or(0));
     Ok(Some(Claimed {
         lane,

@@ -2,53 +2,66 @@
 //!
 //! A daemon of the fleet sees the deliveries of the lanes it holds, and no others.
 
+use tokio_postgres::Row;
 use uuid::Uuid;
 
-use super::rows::{COLUMNS, get, number, registration, time};
+use super::rows::{COLUMNS, WIDTH, get, number, registration, time};
 use super::session::{Session, Tried};
 use crate::clock::{Timestamp, millis};
-use crate::store::{Attempt, Delivery, Hint, Next};
+use crate::store::{Attempt, Delivery, Destination, Hint, Next};
 use crate::task::{Registration, State};
 
-/// One step of the index an origin and lane, however many deliveries each has.
-const ORIGINS: &str = "
-    WITH RECURSIVE pair (origin, lane) AS (
-        (SELECT callback_origin, lane FROM registration WHERE state = 'delivering'
-         ORDER BY callback_origin, lane LIMIT 1)
+/// One step of the index a destination and lane, however many deliveries each has.
+const DESTINATIONS: &str = "
+    WITH RECURSIVE shard (origin, client, lane) AS (
+        (SELECT callback_origin, client, lane FROM registration WHERE state = 'delivering'
+         ORDER BY callback_origin, client, lane LIMIT 1)
         UNION ALL
-        SELECT n.callback_origin, n.lane FROM pair p CROSS JOIN LATERAL (
-            SELECT callback_origin, lane FROM registration
-            WHERE state = 'delivering' AND (callback_origin, lane) > (p.origin, p.lane)
-            ORDER BY callback_origin, lane LIMIT 1) n),
+        SELECT n.callback_origin, n.client, n.lane FROM shard s CROSS JOIN LATERAL (
+            SELECT callback_origin, client, lane FROM registration
+            WHERE state = 'delivering'
+            AND (callback_origin, client, lane) > (s.origin, s.client, s.lane)
+            ORDER BY callback_origin, client, lane LIMIT 1) n),
     mine AS (
-        SELECT p.origin, (SELECT min(next_attempt_at) FROM registration
-                          WHERE state = 'delivering' AND callback_origin = p.origin
-                          AND lane = p.lane) AS at
-        FROM pair p
+        SELECT s.origin, s.client, (
+            SELECT min(next_attempt_at) FROM registration
+            WHERE state = 'delivering' AND callback_origin = s.origin AND client = s.client
+            AND lane = s.lane) AS at
+        FROM shard s
         WHERE $1::uuid IS NULL OR EXISTS (
             SELECT 1 FROM lane l JOIN member m ON m.id = l.owner
-            WHERE l.id = p.lane AND l.owner = $1 AND m.expires_at > clock_timestamp()))
-    SELECT origin, min(at) FROM mine GROUP BY origin ORDER BY origin";
+            WHERE l.id = s.lane AND l.owner = $1 AND m.expires_at > clock_timestamp()))
+    SELECT client, origin, min(at) FROM mine GROUP BY origin, client ORDER BY origin, client";
 
-pub(super) async fn origins(db: &Session, me: Option<Uuid>) -> Tried<Vec<(String, Timestamp)>> {
-    let rows = db.query(ORIGINS, &[&me]).await?;
-    rows.iter().map(|row| Ok((get(row, 0)?, Timestamp(get(row, 1)?)))).collect()
+pub(super) async fn destinations(
+    db: &Session,
+    me: Option<Uuid>,
+) -> Tried<Vec<(Destination, Timestamp)>> {
+    let rows = db.query(DESTINATIONS, &[&me]).await?;
+    let read = |row| Ok((destination(row, 0)?, Timestamp(get(row, 2)?)));
+    rows.iter().map(read).collect()
 }
 
-/// Lane by lane, so that another daemon's backlog to the same origin costs nothing.
+/// Reads a client and an origin.
+pub(super) fn destination(row: &Row, first: usize) -> Tried<Destination> {
+    Ok(Destination { client: get(row, first)?, origin: get(row, first + 1)? })
+}
+
+/// Lane by lane, so that another daemon's backlog to the same destination costs nothing.
 pub(super) const DUE: &str = "
     WITH RECURSIVE shard (lane) AS (
-        SELECT min(lane) FROM registration WHERE state = 'delivering' AND callback_origin = $1
+        SELECT min(lane) FROM registration
+        WHERE state = 'delivering' AND callback_origin = $1 AND client = $5
         UNION ALL
         SELECT (SELECT min(lane) FROM registration
-                WHERE state = 'delivering' AND callback_origin = $1 AND lane > s.lane)
+                WHERE state = 'delivering' AND callback_origin = $1 AND client = $5
+                AND lane > s.lane)
         FROM shard s WHERE s.lane IS NOT NULL)
-    SELECT r.id, r.client, r.callback_url, r.body, r.attempts, r.round, r.first_attempt_at,
-        r.next_attempt_at
-    FROM shard s CROSS JOIN LATERAL (
-        SELECT id, client, callback_url, body, attempts, round, first_attempt_at, next_attempt_at
+    SELECT r.* FROM shard s CROSS JOIN LATERAL (
+        SELECT id, client, callback_url, body, attempts, round, first_attempt_at, next_attempt_at,
+            callback_origin, lane
         FROM registration
-        WHERE state = 'delivering' AND callback_origin = $1 AND lane = s.lane
+        WHERE state = 'delivering' AND callback_origin = $1 AND client = $5 AND lane = s.lane
         AND next_attempt_at <= $2
         ORDER BY next_attempt_at, id LIMIT $3) r
     WHERE s.lane IS NOT NULL AND ($4::uuid IS NULL OR EXISTS (
@@ -58,25 +71,70 @@ pub(super) const DUE: &str = "
 
 pub(super) async fn due(
     db: &Session,
-    origin: &str,
+    to: &Destination,
     now: Timestamp,
     limit: u32,
     me: Option<Uuid>,
 ) -> Tried<Vec<Delivery>> {
-    let rows = db.query(DUE, &[&origin, &now.0, &i64::from(limit), &me]).await?;
-    let delivery = |row| {
-        Ok(Delivery {
-            registration_id: get(row, 0)?,
-            client: get(row, 1)?,
-            callback_url: get(row, 2)?,
-            body: get(row, 3)?,
-            attempts: number(row, 4)?,
-            round: number(row, 5)?,
-            first_attempt_at: time(row, 6)?,
-            due_at: Timestamp(get(row, 7)?),
-        })
-    };
+    let rows = db.query(DUE, &[&to.origin, &now.0, &i64::from(limit), &me, &to.client]).await?;
     rows.iter().map(delivery).collect()
+}
+
+/// Client by client: what one has asked for costs the others nothing.
+pub(super) const ASKED: &str = "
+    WITH RECURSIVE c (client) AS (
+        SELECT min(client) FROM registration WHERE state = 'delivering' AND asked
+        UNION ALL
+        SELECT (SELECT min(client) FROM registration
+                WHERE state = 'delivering' AND asked AND client > c.client)
+        FROM c WHERE c.client IS NOT NULL)
+    SELECT r.* FROM c CROSS JOIN LATERAL (
+        SELECT id, client, callback_url, body, attempts, round, first_attempt_at, next_attempt_at,
+            callback_origin, lane
+        FROM registration
+        WHERE state = 'delivering' AND asked AND client = c.client AND next_attempt_at <= $1
+        AND ($3::uuid IS NULL OR EXISTS (
+            SELECT 1 FROM lane l JOIN member m ON m.id = l.owner
+            WHERE l.id = lane AND l.owner = $3 AND m.expires_at > clock_timestamp()))
+        ORDER BY next_attempt_at, id LIMIT $2) r
+    WHERE c.client IS NOT NULL ORDER BY r.next_attempt_at, r.id";
+
+pub(super) async fn asked(
+    db: &Session,
+    now: Timestamp,
+    limit: u32,
+    me: Option<Uuid>,
+) -> Tried<Vec<Delivery>> {
+    let rows = db.query(ASKED, &[&now.0, &i64::from(limit), &me]).await?;
+    rows.iter().map(delivery).collect()
+}
+
+fn delivery(row: &Row) -> Tried<Delivery> {
+    Ok(Delivery {
+        registration_id: get(row, 0)?,
+        client: get(row, 1)?,
+        callback_url: get(row, 2)?,
+        body: get(row, 3)?,
+        attempts: number(row, 4)?,
+        round: number(row, 5)?,
+        first_attempt_at: time(row, 6)?,
+        due_at: Timestamp(get(row, 7)?),
+        callback_origin: get(row, 8)?,
+        lane: get(row, 9)?,
+    })
+}
+
+const RESCHEDULE: &str = "
+    UPDATE registration r SET next_attempt_at = $4
+    FROM unnest($1::text[], $2::bigint[], $3::bigint[]) AS u (id, attempts, round)
+    WHERE r.id = u.id AND r.state = 'delivering' AND r.attempts = u.attempts AND r.round = u.round";
+
+pub(super) async fn reschedule(db: &Session, under_way: &[Delivery], at: Timestamp) -> Tried<()> {
+    let ids: Vec<&str> = under_way.iter().map(|it| it.registration_id.as_str()).collect();
+    let attempts: Vec<i64> = under_way.iter().map(|it| i64::from(it.attempts)).collect();
+    let rounds: Vec<i64> = under_way.iter().map(|it| i64::from(it.round)).collect();
+    db.query(RESCHEDULE, &[&ids, &attempts, &rounds, &at.0]).await?;
+    Ok(())
 }
 
 /// The row is locked and judged before it is changed: `ours` is what it said at that moment.
@@ -93,6 +151,7 @@ pub(super) const RECORD: &str = "
             last_status     = CASE WHEN b.ours THEN $7  ELSE r.last_status END,
             last_error      = CASE WHEN b.ours THEN $8  ELSE r.last_error END,
             finished_at     = CASE WHEN b.ours THEN $9  ELSE r.finished_at END,
+            asked           = r.asked AND NOT b.ours,
             first_attempt_at = CASE WHEN b.ours THEN coalesce(r.first_attempt_at, $10)
                                     ELSE r.first_attempt_at END
         FROM before b WHERE r.id = b.id),
@@ -175,7 +234,7 @@ pub(super) async fn postpone(
     error: &str,
 ) -> Tried<()> {
     let sql = "
-        UPDATE registration SET next_attempt_at = $4, last_error = $5
+        UPDATE registration SET next_attempt_at = $4, last_error = $5, asked = FALSE
         WHERE id = $1 AND state = 'delivering' AND attempts = $2 AND round = $3";
     let id = &delivery.registration_id;
     let (attempts, round) = (i64::from(delivery.attempts), i64::from(delivery.round));
@@ -198,7 +257,7 @@ pub(super) async fn redeliver(
         "WITH again AS (
              UPDATE registration
              SET state = 'delivering', next_attempt_at = $2, round = 0, first_attempt_at = NULL,
-                 finished_at = NULL
+                 finished_at = NULL, asked = TRUE
              WHERE id = $1 AND state IN ('delivering', 'delivered', 'undeliverable')
              RETURNING *),
          back AS (
@@ -209,12 +268,13 @@ pub(super) async fn redeliver(
              UNION ALL
              SELECT FALSE, * FROM registration
              WHERE id = $1 AND NOT EXISTS (SELECT 1 FROM again))
-         SELECT {COLUMNS}, r.again, r.callback_origin
+         SELECT {COLUMNS}, r.again, r.client, r.callback_origin
          FROM r JOIN task t ON t.id = r.task JOIN lane l ON l.id = t.lane"
     );
     let Some(row) = db.query_opt(&sql, &[&id, &now.0]).await? else { return Ok(None) };
-    if get(&row, super::rows::WIDTH)? {
-        hints.push(Hint::Due { origin: get(&row, super::rows::WIDTH + 1)? });
+    if get(&row, WIDTH)? {
+        hints.push(Hint::Due(destination(&row, WIDTH + 1)?));
+        hints.push(Hint::Asked);
     }
     registration(&row).map(Some)
 }

@@ -3,6 +3,7 @@
 use tokio_postgres::Row;
 use tokio_postgres::types::ToSql;
 
+use super::outbox::destination;
 use super::rows::{get, named, number, time, unreadable};
 use super::session::{Failure, Session, Sessions, Tried, flight, on_session};
 use crate::clock::Timestamp;
@@ -10,7 +11,7 @@ use crate::store::redelivery::{
     self, COUNT_PAGE, Candidate, Found, Place, STEP_LOOKED_AT_MAX, ended,
 };
 use crate::store::{
-    Hint, MATCHED_MAX, NewRedelivery, Redelivery, RedeliveryFilter, RedeliveryState,
+    Destination, Hint, MATCHED_MAX, NewRedelivery, Redelivery, RedeliveryFilter, RedeliveryState,
     RedeliveryStep, Result,
 };
 use crate::task::State;
@@ -157,25 +158,25 @@ pub(super) async fn step(
     let place = Place { at: Timestamp(get(row, WIDTH)?), id: get(row, WIDTH + 1)? };
     let place = place.max(Place::before(&filter));
     let found = look(db, &filter, &place, STEP_LOOKED_AT_MAX, limit).await?;
-    let mut origins = again(db, &filter, &found.ids, now).await?;
-    let done = i64::try_from(origins.len()).unwrap_or(i64::MAX);
+    let mut destinations = again(db, &filter, &found.ids, now).await?;
+    let done = i64::try_from(destinations.len()).unwrap_or(i64::MAX);
     let (place, finished) = (found.last.unwrap_or(place), found.all);
     let step: [&(dyn ToSql + Sync); 6] = [&id, &done, &place.at.0, &place.id, &now.0, &finished];
     flight!(db.send(&stepped, &step), db.say("COMMIT"))?;
-    origins.sort_unstable();
-    origins.dedup();
-    hints.extend(origins.iter().map(|origin| Hint::Due { origin: origin.clone() }));
-    Ok(Some(RedeliveryStep { id, owner, origins, finished }))
+    destinations.sort_unstable();
+    destinations.dedup();
+    hints.extend(destinations.iter().cloned().map(Hint::Due));
+    Ok(Some(RedeliveryStep { id, owner, destinations, finished }))
 }
 
 /// Makes them due, locked in the order of their ids; one that somebody changed meanwhile stays.
-/// Returns the origin of each.
+/// Returns where each goes.
 async fn again(
     db: &Session,
     filter: &RedeliveryFilter,
     ids: &[String],
     now: Timestamp,
-) -> Tried<Vec<String>> {
+) -> Tried<Vec<Destination>> {
     // A state's name stands in the statement itself: only so are partial indexes found.
     let state = filter.state.name();
     let sql = format!(
@@ -191,7 +192,7 @@ async fn again(
          back AS (
              DELETE FROM gone_callback g USING again a
              WHERE g.client = a.client AND g.callback_url = a.callback_url)
-         SELECT callback_origin FROM again"
+         SELECT client, callback_origin FROM again"
     );
-    db.query(&sql, &[&ids, &now.0]).await?.iter().map(|row| get(row, 0)).collect()
+    db.query(&sql, &[&ids, &now.0]).await?.iter().map(|row| destination(row, 0)).collect()
 }

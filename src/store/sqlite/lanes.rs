@@ -10,7 +10,8 @@ use super::writer::Hints;
 use crate::clock::Timestamp;
 use crate::outcome::{self, Observed, Outcome, Report};
 use crate::store::{
-    Change, Checkpoint, Ending, Hint, Lease, Progress, Result, StoreError, TakenLane, Watch,
+    Change, Checkpoint, Destination, Ending, Hint, Lease, Progress, Result, StoreError, TakenLane,
+    Watch,
 };
 use crate::task::{Kind, LaneName, TaskId, TaskRef};
 
@@ -333,7 +334,7 @@ pub(super) fn tell(
     if gone::is_gone(db, client, &url)? {
         return gone::end_one(db, registration, due_at);
     }
-    hints.push(Hint::Due { origin });
+    hints.push(Hint::Due(Destination::new(client, origin)));
     Ok(())
 }
 

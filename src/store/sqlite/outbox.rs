@@ -1,61 +1,119 @@
 //! Deliveries: what is due, and what became of each attempt.
 
-use rusqlite::{Connection, OptionalExtension, params};
+use rusqlite::{Connection, OptionalExtension, Row, params};
 
 use super::rows::expect_registration;
 use super::writer::Hints;
 use super::{gone, inspect};
 use crate::clock::{Timestamp, millis};
-use crate::store::{Attempt, Delivery, Hint, Next, Result};
+use crate::store::{Attempt, Delivery, Destination, Hint, Next, Result};
 use crate::task::{Registration, State};
 
-pub(super) fn origins(db: &Connection) -> Result<Vec<(String, Timestamp)>> {
-    // One step of the index an origin, however many deliveries each has.
+/// Some steps of the index a destination, however many deliveries each has.
+const DESTINATIONS: &str = "
+    WITH RECURSIVE o (origin) AS (
+        SELECT min(callback_origin) FROM registration WHERE state = 'delivering'
+        UNION ALL
+        SELECT (SELECT min(callback_origin) FROM registration
+                WHERE state = 'delivering' AND callback_origin > o.origin)
+        FROM o WHERE o.origin IS NOT NULL),
+    d (origin, client) AS (
+        SELECT origin, (SELECT min(client) FROM registration
+                        WHERE state = 'delivering' AND callback_origin = o.origin)
+        FROM o WHERE origin IS NOT NULL
+        UNION ALL
+        SELECT origin, (SELECT min(client) FROM registration
+                        WHERE state = 'delivering' AND callback_origin = d.origin
+                        AND client > d.client)
+        FROM d WHERE client IS NOT NULL)
+    SELECT client, origin, (SELECT min(next_attempt_at) FROM registration r
+                            WHERE state = 'delivering' AND callback_origin = d.origin
+                            AND r.client = d.client)
+    FROM d WHERE client IS NOT NULL ORDER BY origin, client";
+
+pub(super) fn destinations(db: &Connection) -> Result<Vec<(Destination, Timestamp)>> {
     let rows = db
-        .prepare_cached(
-            "WITH RECURSIVE o (origin) AS (
-                 SELECT min(callback_origin) FROM registration WHERE state = 'delivering'
-                 UNION ALL
-                 SELECT (SELECT min(callback_origin) FROM registration
-                         WHERE state = 'delivering' AND callback_origin > o.origin)
-                 FROM o WHERE o.origin IS NOT NULL)
-             SELECT origin, (SELECT min(next_attempt_at) FROM registration
-                             WHERE state = 'delivering' AND callback_origin = origin)
-             FROM o WHERE origin IS NOT NULL",
-        )?
-        .query_map([], |row| Ok((row.get(0)?, Timestamp(row.get(1)?))))?
+        .prepare_cached(DESTINATIONS)?
+        .query_map([], |row| {
+            let to = Destination { client: row.get(0)?, origin: row.get(1)? };
+            Ok((to, Timestamp(row.get(2)?)))
+        })?
         .collect::<rusqlite::Result<_>>();
     Ok(rows?)
 }
 
+const DELIVERY: &str = "
+    SELECT id, client, callback_url, body, attempts, round, first_attempt_at, next_attempt_at,
+           callback_origin, (SELECT lane FROM task WHERE task.id = registration.task)
+    FROM registration";
+
+fn delivery(row: &Row<'_>) -> rusqlite::Result<Delivery> {
+    Ok(Delivery {
+        registration_id: row.get(0)?,
+        client: row.get(1)?,
+        callback_url: row.get(2)?,
+        body: row.get(3)?,
+        attempts: row.get(4)?,
+        round: row.get(5)?,
+        first_attempt_at: row.get::<_, Option<i64>>(6)?.map(Timestamp),
+        due_at: Timestamp(row.get(7)?),
+        callback_origin: row.get(8)?,
+        lane: row.get(9)?,
+    })
+}
+
 pub(super) fn due(
     db: &Connection,
-    origin: &str,
+    to: &Destination,
     now: Timestamp,
     limit: u32,
 ) -> Result<Vec<Delivery>> {
+    let sql = format!(
+        "{DELIVERY}
+         WHERE state = 'delivering' AND callback_origin = ?1 AND client = ?2
+         AND next_attempt_at <= ?3 ORDER BY next_attempt_at, id LIMIT ?4"
+    );
     let rows = db
-        .prepare_cached(
-            "SELECT id, client, callback_url, body, attempts, round, first_attempt_at,
-                    next_attempt_at
-             FROM registration
-             WHERE state = 'delivering' AND callback_origin = ?1 AND next_attempt_at <= ?2
-             ORDER BY next_attempt_at, id LIMIT ?3",
-        )?
-        .query_map(params![origin, now.0, limit], |row| {
-            Ok(Delivery {
-                registration_id: row.get(0)?,
-                client: row.get(1)?,
-                callback_url: row.get(2)?,
-                body: row.get(3)?,
-                attempts: row.get(4)?,
-                round: row.get(5)?,
-                first_attempt_at: row.get::<_, Option<i64>>(6)?.map(Timestamp),
-                due_at: Timestamp(row.get(7)?),
-            })
-        })?
+        .prepare_cached(&sql)?
+        .query_map(params![to.origin, to.client, now.0, limit], delivery)?
         .collect::<rusqlite::Result<_>>();
     Ok(rows?)
+}
+
+pub(super) fn asked(db: &Connection, now: Timestamp, limit: u32) -> Result<Vec<Delivery>> {
+    let sql = format!(
+        "{DELIVERY}
+         WHERE state = 'delivering' AND asked = 1 AND client = ?1 AND next_attempt_at <= ?2
+         ORDER BY next_attempt_at, id LIMIT ?3"
+    );
+    let next = "SELECT min(client) FROM registration
+                WHERE state = 'delivering' AND asked = 1 AND client > ?1";
+    let (mut found, mut client) = (Vec::new(), String::new());
+    loop {
+        let next: Option<String> =
+            db.prepare_cached(next)?.query_row([&client], |row| row.get(0))?;
+        let Some(next) = next else { return Ok(found) };
+        client = next;
+        for row in db.prepare_cached(&sql)?.query_map(params![client, now.0, limit], delivery)? {
+            found.push(row?);
+        }
+    }
+}
+
+pub(super) fn reschedule(db: &Connection, under_way: &[Delivery], at: Timestamp) -> Result<()> {
+    for delivery in under_way {
+        db.prepare_cached(
+            "UPDATE registration SET next_attempt_at = ?4
+             WHERE id = ?1 AND state = 'delivering' AND attempts = ?2 AND round = ?3",
+        )?
+        .execute(params![
+            delivery.registration_id,
+            delivery.attempts,
+            delivery.round,
+            at.0
+        ])?;
+    }
+    Ok(())
 }
 
 pub(super) fn record_attempt(
@@ -86,7 +144,7 @@ pub(super) fn record_attempt(
         .prepare_cached(
             "UPDATE registration SET state = ?4, next_attempt_at = ?5, attempts = ?6,
                     round = round + 1, last_status = ?7, last_error = ?8, finished_at = ?9,
-                    first_attempt_at = coalesce(first_attempt_at, ?10)
+                    first_attempt_at = coalesce(first_attempt_at, ?10), asked = 0
              WHERE id = ?1 AND state = 'delivering' AND attempts = ?2 AND round = ?3",
         )?
         .execute(params![
@@ -141,7 +199,7 @@ pub(super) fn postpone(
     error: &str,
 ) -> Result<()> {
     db.prepare_cached(
-        "UPDATE registration SET next_attempt_at = ?4, last_error = ?5
+        "UPDATE registration SET next_attempt_at = ?4, last_error = ?5, asked = 0
          WHERE id = ?1 AND state = 'delivering' AND attempts = ?2 AND round = ?3",
     )?
     .execute(params![
@@ -154,33 +212,40 @@ pub(super) fn postpone(
     Ok(())
 }
 
+/// Makes it due again from the start of the schedule; `asked`: by a person, for this one.
 pub(super) fn redeliver(
     db: &Connection,
     id: &str,
     now: Timestamp,
+    asked: bool,
     hints: &mut Hints,
 ) -> Result<Option<Registration>> {
     let Some(before) = inspect::find(db, id)? else { return Ok(None) };
-    let origin: Option<String> = db
+    let to: Option<Destination> = db
         .prepare_cached(
             "UPDATE registration
              SET state = 'delivering', next_attempt_at = ?2, round = 0, first_attempt_at = NULL,
-                 finished_at = NULL
+                 finished_at = NULL, asked = max(asked, ?3)
              WHERE id = ?1 AND state IN ('delivering', 'delivered', 'undeliverable')
-             RETURNING callback_origin",
+             RETURNING client, callback_origin",
         )?
-        .query_row(params![id, now.0], |row| row.get(0))
+        .query_row(params![id, now.0, asked], |row| {
+            Ok(Destination { client: row.get(0)?, origin: row.get(1)? })
+        })
         .optional()?;
-    let Some(origin) = origin else { return Ok(Some(before)) };
+    let Some(to) = to else { return Ok(Some(before)) };
     gone::unmark(db, &before.client, &before.callback.url)?;
-    hints.push(Hint::Due { origin });
+    hints.push(Hint::Due(to));
+    if asked {
+        hints.push(Hint::Asked);
+    }
     Ok(Some(expect_registration(db, id)?))
 }
 
 /// Where a hint says that something is due.
-pub(super) fn origin_of(hint: &Hint) -> Option<String> {
+pub(super) fn destination_of(hint: &Hint) -> Option<Destination> {
     match hint {
-        Hint::Due { origin } => Some(origin.clone()),
-        Hint::Watch(_) | Hint::Outcome { .. } => None,
+        Hint::Due(to) => Some(to.clone()),
+        Hint::Watch(_) | Hint::Outcome { .. } | Hint::Asked => None,
     }
 }

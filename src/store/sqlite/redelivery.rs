@@ -142,11 +142,11 @@ pub(super) fn step(
     let found = look(db, &filter, &place, STEP_LOOKED_AT_MAX, limit)?;
     let mut due = Hints::new();
     for registration in &found.ids {
-        outbox::redeliver(db, registration, now, &mut due)?;
+        outbox::redeliver(db, registration, now, false, &mut due)?;
     }
-    let mut origins: Vec<String> = due.iter().filter_map(outbox::origin_of).collect();
-    origins.sort_unstable();
-    origins.dedup();
+    let mut destinations: Vec<_> = due.iter().filter_map(outbox::destination_of).collect();
+    destinations.sort_unstable();
+    destinations.dedup();
     hints.extend(due);
     let (place, finished) = (found.last.unwrap_or(place), found.all);
     db.prepare_cached(
@@ -155,5 +155,5 @@ pub(super) fn step(
          WHERE id = ?1",
     )?
     .execute(params![id, found.ids.len(), place.at.0, place.id, now.0, finished])?;
-    Ok(Some(RedeliveryStep { id, owner, origins, finished }))
+    Ok(Some(RedeliveryStep { id, owner, destinations, finished }))
 }

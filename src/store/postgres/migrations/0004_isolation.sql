@@ -66,6 +66,20 @@ DROP INDEX registration_callback;
 CREATE INDEX registration_waiting ON registration (client, callback_url, id)
     WHERE state = 'delivering';
 
+-- Deliveries are isolated by origin and client.
+DROP INDEX registration_due;
+CREATE INDEX registration_due ON registration (callback_origin, client, lane, next_attempt_at, id)
+    WHERE state = 'delivering';
+
+DROP INDEX registration_work;
+CREATE INDEX registration_work ON registration (lane, callback_origin, client)
+    WHERE state IN ('watching', 'delivering');
+
+-- From when a person asks for a delivery to be sent again until it is attempted.
+ALTER TABLE registration ADD COLUMN asked BOOLEAN NOT NULL DEFAULT FALSE;
+CREATE INDEX registration_asked ON registration (client, next_attempt_at, id)
+    WHERE state = 'delivering' AND asked;
+
 -- ---- bounded reads --------------------------------------------------------------------------
 
 -- What is open, each client's by itself.

@@ -65,6 +65,16 @@ DROP INDEX registration_callback;
 CREATE INDEX registration_waiting ON registration (client, callback_url, id)
     WHERE state = 'delivering';
 
+-- Deliveries are isolated by origin and client.
+DROP INDEX registration_due;
+CREATE INDEX registration_due ON registration (callback_origin, client, next_attempt_at, id)
+    WHERE state = 'delivering';
+
+-- 1 from when a person asks for a delivery to be sent again until it is attempted.
+ALTER TABLE registration ADD COLUMN asked INTEGER NOT NULL DEFAULT 0;
+CREATE INDEX registration_asked ON registration (client, next_attempt_at, id)
+    WHERE state = 'delivering' AND asked = 1;
+
 -- ---- bounded reads --------------------------------------------------------------------------
 
 -- A lane's watched tasks are loaded a page at a time, in the order of their versions.

@@ -1,27 +1,33 @@
-//! One callback origin: what is due there, what is under way, and how it is doing.
+//! One client's callbacks at one origin: what is due there, what is under way, and how it is doing.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use super::Now;
+use super::{Now, Turned};
 use crate::clock::{Steady, Timestamp};
-use crate::delivery::breaker::{Breaker, Room};
+use crate::delivery::breaker::{Breaker, CoolDown, Pulse, Room};
 use crate::delivery::health::{OriginState, OriginStatus};
-use crate::store::Delivery;
+use crate::store::{Delivery, Destination};
 
 /// Due rows held at once: enough that the store is not asked before every attempt, few enough that
 /// a thousand origins stay small.
 const PAGE_ROWS: u32 = 32;
+/// Due rows read for a probe, of which those to other callbacks than the last one go first.
+const PROBE_ROWS: u32 = 16;
 /// Rows read longer ago are read again, since they may have been cancelled meanwhile.
 const PAGE_FRESH: Duration = Duration::from_secs(1);
 /// Future due times remembered. What is forgotten, the next scan of the store finds again.
 const WAKES_MAX: usize = 64;
 
 #[derive(Debug, Default)]
-pub(super) struct Origin {
+pub(super) struct Receiver {
     pub(super) breaker: Breaker,
     /// When its breaker opened, if it is open.
     pub(super) held_since: Option<Timestamp>,
+    /// When it last asked to be left alone since then.
+    pub(super) refused_at: Option<Timestamp>,
+    /// The callback that was probed last: the next probe goes to another, if there is one.
+    probed: String,
     /// Future due times; `true` for one that only a scan has told of.
     wakes: BTreeMap<Timestamp, bool>,
     /// By registration.
@@ -48,12 +54,14 @@ pub(super) struct Place {
 }
 
 #[derive(Debug)]
-struct UnderWay {
-    client: String,
-    unproven: bool,
+pub(super) struct UnderWay {
+    /// It was counted as unproven.
+    pub(super) unproven: bool,
+    /// A person asked for it, so it went out whatever the breaker said.
+    pub(super) asked: bool,
 }
 
-impl Origin {
+impl Receiver {
     pub(super) fn wake_at(&mut self, at: Timestamp, by_scan: bool) {
         let known = self.wakes.entry(at).or_insert(by_scan);
         *known &= by_scan;
@@ -85,22 +93,41 @@ impl Origin {
         self.more = true;
     }
 
-    /// The next delivery to attempt: the longest due, of the client that has least under way.
+    /// The next delivery to attempt: the longest due; of an open breaker, a probe, the longest due
+    /// to another callback than the last one, so that one that is ill does not keep the others
+    /// from being found well.
     pub(super) fn take(&mut self, now: Steady) -> Option<Delivery> {
         if now.since(self.page_read_at) > PAGE_FRESH {
             self.drop_page();
         }
-        let load = |delivery: &Delivery| {
-            self.under_way.values().filter(|other| other.client == delivery.client).count()
-        };
-        let loads = self.page.iter().map(load).enumerate();
-        let (index, _) = loads.min_by_key(|(index, load)| (*load, *index))?;
+        let probing = self.breaker.is_held();
+        let other = |row: &Delivery| probing && row.callback_url != self.probed;
+        let index = self.page.iter().position(other).unwrap_or(0);
+        if self.page.is_empty() {
+            return None;
+        }
         let delivery = self.page.remove(index);
-        let under_way =
-            UnderWay { client: delivery.client.clone(), unproven: !self.breaker.proven() };
-        self.under_way.insert(delivery.registration_id.clone(), under_way);
+        if probing {
+            self.probed.clone_from(&delivery.callback_url);
+        }
+        self.begin(&delivery, false);
         self.breaker.started();
         Some(delivery)
+    }
+
+    /// A person asked for it: it goes out at once, whatever the breaker says.
+    pub(super) fn begin_asked(&mut self, delivery: &Delivery) {
+        self.page.retain(|row| row.registration_id != delivery.registration_id);
+        self.begin(delivery, true);
+    }
+
+    fn begin(&mut self, delivery: &Delivery, asked: bool) {
+        let under_way = UnderWay { unproven: !self.breaker.proven() && !asked, asked };
+        self.under_way.insert(delivery.registration_id.clone(), under_way);
+    }
+
+    pub(super) fn is_under_way(&self, registration_id: &str) -> bool {
+        self.under_way.contains_key(registration_id)
     }
 
     pub(super) fn drop_page(&mut self) {
@@ -127,7 +154,9 @@ impl Origin {
         self.fetching = true;
         self.more = false;
         self.ended_while_fetching.clear();
-        PAGE_ROWS.min(room.saturating_mul(2)).saturating_add(self.len_under_way())
+        let page = if self.breaker.is_held() { PROBE_ROWS } else { room.saturating_mul(2) };
+        let under_way = u32::try_from(self.under_way.len()).unwrap_or(u32::MAX);
+        PAGE_ROWS.min(page).saturating_add(under_way)
     }
 
     /// A page is read. Returns whether a scan should look for what is due later.
@@ -149,21 +178,53 @@ impl Origin {
         self.more = true;
     }
 
-    /// An attempt is over and recorded. Returns whether it was counted as unproven.
-    pub(super) fn ended(&mut self, registration_id: &str) -> Option<bool> {
+    /// An attempt is over and recorded.
+    pub(super) fn ended(&mut self, registration_id: &str) -> Option<UnderWay> {
         let under_way = self.under_way.remove(registration_id)?;
         if self.fetching {
             self.ended_while_fetching.insert(registration_id.to_owned());
         }
-        Some(under_way.unproven)
+        Some(under_way)
     }
 
+    /// Takes in what an attempt said; returns what people want to hear of.
+    pub(super) fn heard(
+        &mut self,
+        pulse: Pulse,
+        asked: bool,
+        cool_down: CoolDown,
+        now: Now,
+    ) -> Option<Turned> {
+        let was_open = self.breaker.is_held();
+        if asked && pulse == Pulse::Alive {
+            // It was a probe, whenever it went out. One that fails says nothing new.
+            self.breaker.started();
+        }
+        self.breaker.heard(pulse, cool_down, now.steady);
+        if let Pulse::Throttled(_) = pulse {
+            self.refused_at = Some(now.wall);
+        }
+        match (was_open, self.breaker.is_held()) {
+            (false, true) => {
+                self.held_since = Some(now.wall);
+                Some(Turned::Held)
+            }
+            (true, false) => {
+                (self.held_since, self.refused_at) = (None, None);
+                Some(Turned::Back)
+            }
+            _ => None,
+        }
+    }
+
+    /// Attempts under way, but for those that a person asked for.
     pub(super) fn len_under_way(&self) -> u32 {
-        u32::try_from(self.under_way.len()).unwrap_or(u32::MAX)
+        let own = self.under_way.values().filter(|it| !it.asked).count();
+        u32::try_from(own).unwrap_or(u32::MAX)
     }
 
     /// How it is doing.
-    pub(super) fn status(&self, name: &str, limit: u32, now: Now) -> OriginStatus {
+    pub(super) fn status(&self, to: &Destination, limit: u32, now: Now) -> OriginStatus {
         let (room, until) = match self.breaker.room(limit, now.steady) {
             Room::UpTo(room) => (room, None),
             Room::NotBefore(until) => (0, Some(until)),
@@ -174,11 +235,13 @@ impl Origin {
             (false, false) => OriginState::Unproven,
         };
         OriginStatus {
-            origin: name.to_owned(),
+            origin: to.origin.clone(),
+            client: to.client.clone(),
             state,
             held_since: self.held_since,
             next_probe_at: until.map(|until| now.wall.after(until.since(now.steady))),
-            under_way: self.len_under_way(),
+            refused_at: self.refused_at,
+            under_way: u32::try_from(self.under_way.len()).unwrap_or(u32::MAX),
             room,
             failures_in_a_row: self.breaker.failures_in_a_row(),
         }
