@@ -111,6 +111,9 @@ pub struct Delivery {
     pub round: u32,
     /// When the first of those began.
     pub first_attempt_at: Option<Timestamp>,
+    /// How often a person has asked for it since it was last attempted. Whoever asks while an
+    /// attempt is under way is not answered by that one.
+    pub asked: u32,
     /// When it was due.
     pub due_at: Timestamp,
 }

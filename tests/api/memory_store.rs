@@ -309,6 +309,7 @@ impl Outbox for MemoryStore {
             attempts: row.delivery.attempts,
             round: row.delivery.attempts,
             first_attempt_at: None,
+            asked: 0,
             due_at: now,
         };
         self.with(|rows| {

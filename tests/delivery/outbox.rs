@@ -60,6 +60,7 @@ impl MemoryOutbox {
             attempts: 0,
             round: 0,
             first_attempt_at: None,
+            asked: 0,
             due_at: now,
         };
         let row = Row { delivery, attempts: Vec::new(), postponed: None, end: None };

@@ -280,6 +280,25 @@ pub async fn what_a_person_asks_for_is_told_apart_until_it_is_attempted(db: Fixt
     assert_eq!(asked(99_000, 9).await, ["reg_4"]);
 }
 
+pub async fn whoever_asks_while_an_attempt_is_under_way_is_not_answered_by_that_one(db: Fixture) {
+    db.settled("1", "ats", "t1", 5_000).await;
+    let first = due(&db, 5_000).await.remove(0);
+    db.store.redeliver("reg_1", Timestamp(5_010)).await.unwrap();
+    let again = |at| Next::RetryAt(Timestamp(at));
+    let recorded = db.store.record_attempt(&first, attempt(1, 5_000, 500), again(10_000));
+    assert!(!recorded.await.unwrap(), "somebody asked meanwhile");
+    let asked = db.store.asked(Timestamp(5_010), 9).await.unwrap().remove(0);
+    assert_eq!(asked.attempts, 1);
+    db.store.redeliver("reg_1", Timestamp(5_020)).await.unwrap();
+    let recorded = db.store.record_attempt(&asked, attempt(2, 5_011, 500), again(11_000));
+    assert!(!recorded.await.unwrap(), "and once more");
+    let asked = db.store.asked(Timestamp(5_020), 9).await.unwrap().remove(0);
+    let recorded = db.store.record_attempt(&asked, attempt(3, 5_021, 500), again(12_000));
+    assert!(recorded.await.unwrap());
+    assert!(db.store.asked(Timestamp(99_000), 9).await.unwrap().is_empty());
+    assert_eq!(db.store.attempts("reg_1").await.unwrap().len(), 3);
+}
+
 pub async fn what_is_under_way_can_be_put_off_and_is_recorded_all_the_same(db: Fixture) {
     db.settled("1", "ats", "t1", 5_000).await;
     db.settled("2", "ats", "t2", 5_000).await;

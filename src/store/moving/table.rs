@@ -157,7 +157,7 @@ const REGISTRATION: &[Column] = &[
     int("first_attempt_at"),
     text("unresolved"),
     int("unresolved_at"),
-    flag("asked"),
+    int("asked"),
 ];
 
 const ATTEMPT: &[Column] = &[

@@ -59,7 +59,7 @@ pub(super) const DUE: &str = "
         FROM shard s WHERE s.lane IS NOT NULL)
     SELECT r.* FROM shard s CROSS JOIN LATERAL (
         SELECT id, client, callback_url, body, attempts, round, first_attempt_at, next_attempt_at,
-            callback_origin, lane
+            callback_origin, lane, asked
         FROM registration
         WHERE state = 'delivering' AND callback_origin = $1 AND client = $5 AND lane = s.lane
         AND next_attempt_at <= $2
@@ -83,16 +83,16 @@ pub(super) async fn due(
 /// Client by client: what one has asked for costs the others nothing.
 pub(super) const ASKED: &str = "
     WITH RECURSIVE c (client) AS (
-        SELECT min(client) FROM registration WHERE state = 'delivering' AND asked
+        SELECT min(client) FROM registration WHERE state = 'delivering' AND asked > 0
         UNION ALL
         SELECT (SELECT min(client) FROM registration
-                WHERE state = 'delivering' AND asked AND client > c.client)
+                WHERE state = 'delivering' AND asked > 0 AND client > c.client)
         FROM c WHERE c.client IS NOT NULL)
     SELECT r.* FROM c CROSS JOIN LATERAL (
         SELECT id, client, callback_url, body, attempts, round, first_attempt_at, next_attempt_at,
-            callback_origin, lane
+            callback_origin, lane, asked
         FROM registration
-        WHERE state = 'delivering' AND asked AND client = c.client AND next_attempt_at <= $1
+        WHERE state = 'delivering' AND asked > 0 AND client = c.client AND next_attempt_at <= $1
         AND ($3::uuid IS NULL OR EXISTS (
             SELECT 1 FROM lane l JOIN member m ON m.id = l.owner
             WHERE l.id = lane AND l.owner = $3 AND m.expires_at > clock_timestamp()))
@@ -121,26 +121,31 @@ fn delivery(row: &Row) -> Tried<Delivery> {
         due_at: Timestamp(get(row, 7)?),
         callback_origin: get(row, 8)?,
         lane: get(row, 9)?,
+        asked: number(row, 10)?,
     })
 }
 
 const RESCHEDULE: &str = "
     UPDATE registration r SET next_attempt_at = $4
-    FROM unnest($1::text[], $2::bigint[], $3::bigint[]) AS u (id, attempts, round)
-    WHERE r.id = u.id AND r.state = 'delivering' AND r.attempts = u.attempts AND r.round = u.round";
+    FROM unnest($1::text[], $2::bigint[], $3::bigint[], $5::bigint[])
+        AS u (id, attempts, round, asked)
+    WHERE r.id = u.id AND r.state = 'delivering' AND r.attempts = u.attempts
+    AND r.round = u.round AND r.asked = u.asked";
 
 pub(super) async fn reschedule(db: &Session, under_way: &[Delivery], at: Timestamp) -> Tried<()> {
     let ids: Vec<&str> = under_way.iter().map(|it| it.registration_id.as_str()).collect();
     let attempts: Vec<i64> = under_way.iter().map(|it| i64::from(it.attempts)).collect();
     let rounds: Vec<i64> = under_way.iter().map(|it| i64::from(it.round)).collect();
-    db.query(RESCHEDULE, &[&ids, &attempts, &rounds, &at.0]).await?;
+    let asked: Vec<i64> = under_way.iter().map(|it| i64::from(it.asked)).collect();
+    db.query(RESCHEDULE, &[&ids, &attempts, &rounds, &at.0, &asked]).await?;
     Ok(())
 }
 
 /// The row is locked and judged before it is changed: `ours` is what it said at that moment.
 pub(super) const RECORD: &str = "
     WITH before AS (
-        SELECT id, client, callback_url, state = 'delivering' AND attempts = $2 AND round = $3 AS ours
+        SELECT id, client, callback_url, state = 'delivering' AND attempts = $2 AND round = $3
+            AND asked = $19 AS ours
         FROM registration WHERE id = $1 FOR NO KEY UPDATE),
     moved AS (
         UPDATE registration r SET
@@ -151,7 +156,7 @@ pub(super) const RECORD: &str = "
             last_status     = CASE WHEN b.ours THEN $7  ELSE r.last_status END,
             last_error      = CASE WHEN b.ours THEN $8  ELSE r.last_error END,
             finished_at     = CASE WHEN b.ours THEN $9  ELSE r.finished_at END,
-            asked           = r.asked AND NOT b.ours,
+            asked           = CASE WHEN b.ours THEN 0   ELSE r.asked END,
             first_attempt_at = CASE WHEN b.ours THEN coalesce(r.first_attempt_at, $10)
                                     ELSE r.first_attempt_at END
         FROM before b WHERE r.id = b.id),
@@ -217,6 +222,7 @@ pub(super) async fn record_attempt(
                 &attempt.details.error_class,
                 &attempt.details.reason,
                 &heard,
+                &i64::from(delivery.asked),
             ],
         )
         .await?;
@@ -234,11 +240,12 @@ pub(super) async fn postpone(
     error: &str,
 ) -> Tried<()> {
     let sql = "
-        UPDATE registration SET next_attempt_at = $4, last_error = $5, asked = FALSE
-        WHERE id = $1 AND state = 'delivering' AND attempts = $2 AND round = $3";
+        UPDATE registration SET next_attempt_at = $4, last_error = $5, asked = 0
+        WHERE id = $1 AND state = 'delivering' AND attempts = $2 AND round = $3 AND asked = $6";
     let id = &delivery.registration_id;
     let (attempts, round) = (i64::from(delivery.attempts), i64::from(delivery.round));
-    db.query(sql, &[id, &attempts, &round, &until.0, &error]).await?;
+    let asked = i64::from(delivery.asked);
+    db.query(sql, &[id, &attempts, &round, &until.0, &error, &asked]).await?;
     Ok(())
 }
 
@@ -257,7 +264,7 @@ pub(super) async fn redeliver(
         "WITH again AS (
              UPDATE registration
              SET state = 'delivering', next_attempt_at = $2, round = 0, first_attempt_at = NULL,
-                 finished_at = NULL, asked = TRUE
+                 finished_at = NULL, asked = asked + 1
              WHERE id = $1 AND state IN ('delivering', 'delivered', 'undeliverable')
              RETURNING *),
          back AS (

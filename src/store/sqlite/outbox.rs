@@ -44,7 +44,7 @@ pub(super) fn destinations(db: &Connection) -> Result<Vec<(Destination, Timestam
 
 const DELIVERY: &str = "
     SELECT id, client, callback_url, body, attempts, round, first_attempt_at, next_attempt_at,
-           callback_origin, (SELECT lane FROM task WHERE task.id = registration.task)
+           callback_origin, (SELECT lane FROM task WHERE task.id = registration.task), asked
     FROM registration";
 
 fn delivery(row: &Row<'_>) -> rusqlite::Result<Delivery> {
@@ -59,6 +59,7 @@ fn delivery(row: &Row<'_>) -> rusqlite::Result<Delivery> {
         due_at: Timestamp(row.get(7)?),
         callback_origin: row.get(8)?,
         lane: row.get(9)?,
+        asked: row.get(10)?,
     })
 }
 
@@ -83,11 +84,11 @@ pub(super) fn due(
 pub(super) fn asked(db: &Connection, now: Timestamp, limit: u32) -> Result<Vec<Delivery>> {
     let sql = format!(
         "{DELIVERY}
-         WHERE state = 'delivering' AND asked = 1 AND client = ?1 AND next_attempt_at <= ?2
+         WHERE state = 'delivering' AND asked > 0 AND client = ?1 AND next_attempt_at <= ?2
          ORDER BY next_attempt_at, id LIMIT ?3"
     );
     let next = "SELECT min(client) FROM registration
-                WHERE state = 'delivering' AND asked = 1 AND client > ?1";
+                WHERE state = 'delivering' AND asked > 0 AND client > ?1";
     let (mut found, mut client) = (Vec::new(), String::new());
     loop {
         let next: Option<String> =
@@ -104,13 +105,15 @@ pub(super) fn reschedule(db: &Connection, under_way: &[Delivery], at: Timestamp)
     for delivery in under_way {
         db.prepare_cached(
             "UPDATE registration SET next_attempt_at = ?4
-             WHERE id = ?1 AND state = 'delivering' AND attempts = ?2 AND round = ?3",
+             WHERE id = ?1 AND state = 'delivering' AND attempts = ?2 AND round = ?3
+             AND asked = ?5",
         )?
         .execute(params![
             delivery.registration_id,
             delivery.attempts,
             delivery.round,
-            at.0
+            at.0,
+            delivery.asked
         ])?;
     }
     Ok(())
@@ -145,7 +148,8 @@ pub(super) fn record_attempt(
             "UPDATE registration SET state = ?4, next_attempt_at = ?5, attempts = ?6,
                     round = round + 1, last_status = ?7, last_error = ?8, finished_at = ?9,
                     first_attempt_at = coalesce(first_attempt_at, ?10), asked = 0
-             WHERE id = ?1 AND state = 'delivering' AND attempts = ?2 AND round = ?3",
+             WHERE id = ?1 AND state = 'delivering' AND attempts = ?2 AND round = ?3
+             AND asked = ?11",
         )?
         .execute(params![
             id,
@@ -158,6 +162,7 @@ pub(super) fn record_attempt(
             attempt.error,
             finished_at,
             attempt.at.0,
+            delivery.asked,
         ])?;
     if changed == 0 {
         db.prepare_cached("UPDATE registration SET attempts = max(attempts, ?2) WHERE id = ?1")?
@@ -200,14 +205,15 @@ pub(super) fn postpone(
 ) -> Result<()> {
     db.prepare_cached(
         "UPDATE registration SET next_attempt_at = ?4, last_error = ?5, asked = 0
-         WHERE id = ?1 AND state = 'delivering' AND attempts = ?2 AND round = ?3",
+         WHERE id = ?1 AND state = 'delivering' AND attempts = ?2 AND round = ?3 AND asked = ?6",
     )?
     .execute(params![
         delivery.registration_id,
         delivery.attempts,
         delivery.round,
         until.0,
-        error
+        error,
+        delivery.asked
     ])?;
     Ok(())
 }
@@ -225,7 +231,7 @@ pub(super) fn redeliver(
         .prepare_cached(
             "UPDATE registration
              SET state = 'delivering', next_attempt_at = ?2, round = 0, first_attempt_at = NULL,
-                 finished_at = NULL, asked = max(asked, ?3)
+                 finished_at = NULL, asked = asked + ?3
              WHERE id = ?1 AND state IN ('delivering', 'delivered', 'undeliverable')
              RETURNING client, callback_origin",
         )?

@@ -106,6 +106,7 @@ impl World {
             attempts: 0,
             round: 0,
             first_attempt_at: None,
+            asked: 0,
             due_at: Timestamp(row.due_at),
         }
     }

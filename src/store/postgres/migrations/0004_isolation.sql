@@ -49,9 +49,6 @@ CREATE INDEX rewatch_running ON rewatch (stepped_at) WHERE state = 'running';
 -- ---- delivery -------------------------------------------------------------------------------
 -- When the first attempt of this round began: the schedule counts from then. NULL: none yet.
 ALTER TABLE registration ADD COLUMN first_attempt_at BIGINT;
-UPDATE registration r SET first_attempt_at =
-    (SELECT at FROM attempt WHERE registration = r.id AND number = r.attempts - r.round + 1)
-    WHERE state = 'delivering' AND round > 0;
 
 -- A callback URL whose receiver said 410 to this client: what ends there is not sent.
 CREATE TABLE gone_callback (
@@ -75,10 +72,10 @@ DROP INDEX registration_work;
 CREATE INDEX registration_work ON registration (lane, callback_origin, client)
     WHERE state IN ('watching', 'delivering');
 
--- From when a person asks for a delivery to be sent again until it is attempted.
-ALTER TABLE registration ADD COLUMN asked BOOLEAN NOT NULL DEFAULT FALSE;
+-- How often a person has asked for a delivery to be sent again since it was last attempted.
+ALTER TABLE registration ADD COLUMN asked BIGINT NOT NULL DEFAULT 0;
 CREATE INDEX registration_asked ON registration (client, next_attempt_at, id)
-    WHERE state = 'delivering' AND asked;
+    WHERE state = 'delivering' AND asked > 0;
 
 -- ---- bounded reads --------------------------------------------------------------------------
 

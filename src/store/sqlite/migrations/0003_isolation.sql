@@ -48,9 +48,6 @@ CREATE INDEX rewatch_running ON rewatch (stepped_at) WHERE state = 'running';
 -- ---- delivery -------------------------------------------------------------------------------
 -- When the first attempt of this round began: the schedule counts from then. NULL: none yet.
 ALTER TABLE registration ADD COLUMN first_attempt_at INTEGER;
-UPDATE registration SET first_attempt_at =
-    (SELECT at FROM attempt WHERE registration = id AND number = attempts - round + 1)
-    WHERE state = 'delivering' AND round > 0;
 
 -- A callback URL whose receiver said 410 to this client: what ends there is not sent.
 CREATE TABLE gone_callback (
@@ -70,10 +67,10 @@ DROP INDEX registration_due;
 CREATE INDEX registration_due ON registration (callback_origin, client, next_attempt_at, id)
     WHERE state = 'delivering';
 
--- 1 from when a person asks for a delivery to be sent again until it is attempted.
+-- How often a person has asked for a delivery to be sent again since it was last attempted.
 ALTER TABLE registration ADD COLUMN asked INTEGER NOT NULL DEFAULT 0;
 CREATE INDEX registration_asked ON registration (client, next_attempt_at, id)
-    WHERE state = 'delivering' AND asked = 1;
+    WHERE state = 'delivering' AND asked > 0;
 
 -- ---- bounded reads --------------------------------------------------------------------------
 
