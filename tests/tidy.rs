@@ -10,7 +10,7 @@ const FILE_LINES_MAX: usize = 400;
 const ARCHITECTURE_LINES_MAX: usize = 200;
 
 /// Decisions: they take the time and randomness as arguments and return what to do.
-const PURE: [&str; 28] = [
+const PURE: [&str; 33] = [
     "src/task.rs",
     "src/outcome.rs",
     "src/config/model.rs",
@@ -29,6 +29,11 @@ const PURE: [&str; 28] = [
     "src/delivery/retry.rs",
     "src/delivery/breaker.rs",
     "src/delivery/dispatch.rs",
+    "src/delivery/dispatch/asked.rs",
+    "src/delivery/dispatch/places.rs",
+    "src/delivery/dispatch/queues.rs",
+    "src/delivery/dispatch/receiver.rs",
+    "src/delivery/dispatch/shares.rs",
     "src/delivery/alert/incident.rs",
     "src/source/feishu/wire.rs",
     "src/source/feishu/seen.rs",

@@ -289,15 +289,12 @@ impl Outbox for MemoryStore {
     async fn destinations(&self) -> Result<Vec<(Destination, Timestamp)>> {
         unreachable!("the API delivers nothing")
     }
-
     async fn asked(&self, _now: Timestamp, _limit: u32) -> Result<Vec<Delivery>> {
         unreachable!("the API delivers nothing")
     }
-
     async fn reschedule(&self, _under_way: &[Delivery], _at: Timestamp) -> Result<()> {
         unreachable!("the API delivers nothing")
     }
-
     async fn due(&self, _to: &Destination, now: Timestamp, limit: u32) -> Result<Vec<Delivery>> {
         let delivery = |row: &Registration| Delivery {
             registration_id: row.id.clone(),

@@ -29,6 +29,7 @@ async fn worker() -> (Worker, tempfile::TempDir) {
     let lane = store.take(&name, now).await.unwrap();
     let store: Arc<dyn crate::store::Store> = store;
     let context = Context {
+        follower: Arc::new(()),
         fleet: Arc::new(Alone::new(Arc::clone(&store))),
         store,
         member: Member { id: MemberId(Uuid::nil()), name: "test".into(), since: now },
