@@ -74,7 +74,14 @@ async fn what_clients_wait_for_delays_neither_polling_nor_delivery() {
     assert!(begun.elapsed() < Duration::from_secs(1), "{:?}", begun.elapsed());
     clients.shutdown().await;
     tokio::task::spawn_blocking(|| holder.join().unwrap()).await.unwrap();
-    store.due("https://ats.example:443", outcomed::clock::Timestamp(1), 1).await.unwrap();
+    store
+        .due(
+            &outcomed::store::Destination::new("ats", "https://ats.example:443"),
+            outcomed::clock::Timestamp(1),
+            1,
+        )
+        .await
+        .unwrap();
 }
 
 /// Passes connections on to the database. Those that are open when it is told to freeze stay open

@@ -152,7 +152,7 @@ pub async fn a_step_of_a_bulk_redelivery_looks_at_a_bounded_number(db: Fixture) 
     delivered.filter.state = State::Delivered;
     assert_eq!(db.store.begin_redelivery(delivered).await.unwrap().matched, 1);
     let first = db.store.step_redelivery(&[], 9, Timestamp(61_000)).await.unwrap().unwrap();
-    assert!(!first.finished && first.origins.is_empty(), "{first:?}");
+    assert!(!first.finished && first.destinations.is_empty(), "{first:?}");
     assert_eq!(db.find("1").await.state, State::Delivered);
     let second = db.store.step_redelivery(&[], 9, Timestamp(62_000)).await.unwrap().unwrap();
     assert!(second.finished, "{second:?}");

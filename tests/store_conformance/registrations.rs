@@ -136,7 +136,15 @@ pub async fn every_state_is_counted_as_registrations_come_and_go(db: Fixture) {
     db.register(new("c", "ats", "c")).await;
     db.store.cancel("reg_c", Timestamp(2_000)).await.unwrap();
     assert_counted(&db).await;
-    let due = db.store.due("https://ats.example:443", Timestamp(9_000), 9).await.unwrap();
+    let due = db
+        .store
+        .due(
+            &outcomed::store::Destination::new("ats", "https://ats.example:443"),
+            Timestamp(9_000),
+            9,
+        )
+        .await
+        .unwrap();
     let ends = [Next::Delivered, Next::Undeliverable, Next::RetryAt(Timestamp(99_000))];
     for (delivery, next) in due.iter().zip(ends.into_iter().cycle()) {
         let attempt = attempt(1, 5_000, 200);
