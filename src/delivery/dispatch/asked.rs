@@ -52,7 +52,11 @@ impl Asked {
     pub(super) fn read(&mut self, rows: Vec<Delivery>) {
         self.reading = false;
         let ended = &self.ended_while_reading;
-        self.rows = rows.into_iter().filter(|row| !ended.contains(&row.registration_id)).collect();
+        let (stale, rows): (VecDeque<_>, VecDeque<_>) =
+            rows.into_iter().partition(|row| ended.contains(&row.registration_id));
+        self.rows = rows;
+        // A person may have asked again while the attempt was under way.
+        self.wanted |= !stale.is_empty();
     }
 
     pub(super) fn not_read(&mut self) {

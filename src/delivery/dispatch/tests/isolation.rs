@@ -92,6 +92,25 @@ fn what_a_person_asks_for_goes_out_at_once_whatever_the_breaker_says_and_counts_
 }
 
 #[test]
+fn what_is_asked_for_while_its_attempt_ends_is_looked_for_again() {
+    let mut world = World::new();
+    world.receiver("a", 10, Pulse::Failing);
+    world.add("a", "ats", 1, 0);
+    world.run(1_000_000);
+    let (now, here) = (world.now(), to("a"));
+    world.ask(&here);
+    assert!(matches!(world.dispatch.next(now), Step::FetchAsked { .. }));
+    let stale = world.asked(8);
+    // The attempt from before ends while the rows are read, and its record has changed nothing.
+    world.under_way.clear();
+    world.dispatch.ended(&here, "reg_ats_0", Pulse::Failing, Ended::Changed, now);
+    world.dispatch.fetched_asked(stale);
+    assert!(matches!(world.dispatch.next(now), Step::FetchAsked { .. }));
+    world.dispatch.fetched_asked(world.asked(8));
+    assert!(matches!(world.dispatch.next(now), Step::Attempt { .. }));
+}
+
+#[test]
 fn a_flood_of_what_persons_ask_for_is_bounded_and_holds_up_no_other_client() {
     let mut world = World::new();
     for name in ["hanging", "fine"] {
