@@ -32,6 +32,7 @@ pub mod server;
 pub mod shared;
 pub mod validate;
 pub mod wait;
+pub mod watch;
 
 pub use events::{EventRefusal, EventReply, EventSink};
 pub use ping::{PingError, Pinger};

@@ -12,6 +12,7 @@ pub mod config;
 pub mod ids;
 pub mod outcome;
 pub mod task;
+pub mod watching;
 
 // In: clients register.
 pub mod api;

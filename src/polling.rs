@@ -16,8 +16,10 @@ mod fleet;
 pub mod hold;
 pub mod lane;
 pub mod plan;
+mod probe;
 pub mod quota;
 mod rewatch;
+mod trouble;
 mod unresolved;
 mod worker;
 
@@ -93,7 +95,8 @@ pub struct Context {
 }
 
 /// Runs the lanes that are this daemon's until shutdown, and returns once each has written down
-/// what it must not forget and is given up. Works off bulk rewatches meanwhile.
+/// what it must not forget and is given up. Meanwhile works off bulk
+/// rewatches, and asks for a token for every account without a lane.
 pub async fn run(context: Context) {
-    tokio::join!(fleet::run(context.clone()), rewatch::run(context));
+    tokio::join!(fleet::run(context.clone()), rewatch::run(context.clone()), probe::run(context));
 }

@@ -75,7 +75,10 @@ pub enum TransientClass {
     /// No reply within the deadline.
     Timeout,
     /// The upstream said it failed (5xx, 1002001).
+    /// The upstream said that it failed.
     Upstream,
+    /// The same, with this code.
+    Code(i64),
     /// A reply that is not Feishu's (HTML of an edge, broken JSON).
     Unreadable,
 }
@@ -87,7 +90,7 @@ impl TransientClass {
         match self {
             Self::Network => "network",
             Self::Timeout => "timeout",
-            Self::Upstream => "upstream",
+            Self::Upstream | Self::Code(_) => "upstream",
             Self::Unreadable => "unreadable",
         }
     }

@@ -7,6 +7,7 @@ use serde_json::value::RawValue;
 
 use crate::clock::Timestamp;
 use crate::outcome::Report;
+use crate::watching::Watching;
 
 /// Which upstream API a task is polled with.
 #[derive(
@@ -31,6 +32,9 @@ pub enum Kind {
 }
 
 impl Kind {
+    /// The least in order.
+    pub const FIRST: Self = Self::HireWebsiteDelivery;
+
     /// The name used in the API, the store and the metrics.
     #[must_use]
     pub fn name(self) -> &'static str {
@@ -188,6 +192,9 @@ pub struct Registration {
     pub give_up_at: Timestamp,
     /// What became of the task, once known.
     pub outcome: Option<Report>,
+    /// How watching its task goes, while it is watched.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub watch: Option<Watching>,
     /// How telling the client goes.
     pub delivery: DeliveryState,
 }

@@ -10,7 +10,7 @@ const FILE_LINES_MAX: usize = 400;
 const ARCHITECTURE_LINES_MAX: usize = 200;
 
 /// Decisions: they take the time and randomness as arguments and return what to do.
-const PURE: [&str; 33] = [
+const PURE: [&str; 35] = [
     "src/task.rs",
     "src/outcome.rs",
     "src/config/model.rs",
@@ -19,6 +19,8 @@ const PURE: [&str; 33] = [
     "src/polling/failing.rs",
     "src/polling/deadlines.rs",
     "src/polling/unresolved.rs",
+    "src/polling/trouble.rs",
+    "src/watching.rs",
     "src/polling/fleet/tenure.rs",
     "src/app/crew/report.rs",
     "src/polling/plan.rs",

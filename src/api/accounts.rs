@@ -17,7 +17,7 @@ use super::query::Query;
 use super::shared::Shared;
 use crate::clock::Timestamp;
 use crate::config::{Account, QuotaLimits};
-use crate::polling::board::{LaneStatus, Suspension};
+use crate::polling::board::{self, LaneStatus};
 use crate::task::LaneName;
 
 /// Every account.
@@ -33,15 +33,20 @@ pub struct AccountList {
 pub struct AccountView {
     /// Its name.
     name: String,
-    /// `ok`, or `suspended`: it cannot poll until a person acts.
-    #[schema(pattern = "^(ok|suspended)$")]
+    /// `ok`; `failing`: no usable answer lately; or `suspended`: it cannot poll until a person acts.
+    #[schema(pattern = "^(ok|failing|suspended)$")]
     state: &'static str,
-    /// The stable word for why it is suspended.
+    /// The stable word for why it is not ok; `no_answer` while it is failing.
     reason: Option<String>,
-    /// What to do about it.
+    /// What happened, and what to do about it.
     message: Option<String>,
-    /// Since when it is suspended.
+    /// Since when it is so.
     since: Option<Timestamp>,
+    /// What Feishu last answered: `pending`, `not_found`, `settled`, or `token` where only a token
+    /// was asked for so far; null if nothing since the start.
+    last_answer: Option<String>,
+    /// When that was.
+    last_answer_at: Option<Timestamp>,
     /// Tasks watched.
     watched: u64,
     /// Polls sent lately.
@@ -117,17 +122,19 @@ fn views(accounts: &[Account], board: &[(LaneName, LaneStatus)]) -> Vec<AccountV
 
 /// An account is as ill as its illest lane, and as slow as its slowest.
 fn view(account: &Account, lanes: &[&LaneStatus]) -> AccountView {
-    let suspended: Option<&Suspension> =
-        lanes.iter().filter_map(|lane| lane.suspended.as_ref()).min_by_key(|it| it.since);
+    let (state, trouble) = board::trouble(lanes.iter().copied()).unzip();
+    let answered = lanes.iter().filter_map(|lane| lane.answered.as_ref()).max();
     let QuotaLimits { per_second, per_minute } = account.quota;
     let figures =
         lanes.iter().filter_map(|lane| lane.figures).max_by_key(|figures| figures.expected_delay);
     AccountView {
         name: account.name.clone(),
-        state: if suspended.is_some() { "suspended" } else { "ok" },
-        reason: suspended.map(|it| it.reason.to_string()),
-        message: suspended.map(|it| it.message.clone()),
-        since: suspended.map(|it| it.since),
+        state: state.unwrap_or("ok"),
+        reason: trouble.as_ref().map(|it| it.reason.to_string()),
+        message: trouble.as_ref().map(|it| it.message.clone()),
+        since: trouble.as_ref().map(|it| it.since),
+        last_answer: answered.map(|(_, what)| what.to_string()),
+        last_answer_at: answered.map(|(at, _)| *at),
         watched: lanes.iter().map(|lane| lane.watched).sum(),
         polls: Polls {
             last_second: lanes.iter().map(|lane| lane.polls_last_second).sum(),
@@ -149,11 +156,15 @@ fn hundredths(value: f64) -> f64 {
     (value * 100.0).round() / 100.0
 }
 
-/// The suspended accounts' names and reasons, without what only operators may read.
-pub fn suspended(accounts: &[Account], board: &[(LaneName, LaneStatus)]) -> Vec<serde_json::Value> {
+/// The names and reasons of the accounts in this state, without what only operators may read.
+pub fn in_state(
+    state: &str,
+    accounts: &[Account],
+    board: &[(LaneName, LaneStatus)],
+) -> Vec<serde_json::Value> {
     views(accounts, board)
         .into_iter()
-        .filter(|view| view.reason.is_some())
+        .filter(|view| view.state == state)
         .map(|view| {
             serde_json::json!({"name": view.name, "reason": view.reason, "since": view.since})
         })

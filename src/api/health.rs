@@ -51,14 +51,16 @@ pub async fn healthz() -> Json<Value> {
 
 /// Can a registration be accepted durably?
 ///
-/// A suspended account is listed but does not make the daemon unready.
+/// A suspended or failing account is listed but does not make the daemon unready.
 #[utoipa::path(get, path = "/readyz", operation_id = "readyz", tag = "health", security(()),
     responses((status = 200, description = "It can", body = Object),
               (status = 503, description = "Not now", body = ProblemBody,
                content_type = "application/problem+json")))]
 pub async fn readyz(State(shared): State<Arc<Shared>>) -> Result<Json<Value>> {
     let config = shared.config();
-    let suspended = accounts::suspended(&config.accounts, &shared.given.board.read_all());
+    let board = shared.given.board.read_all();
+    let of = |state| accounts::in_state(state, &config.accounts, &board);
+    let (suspended, failing) = (of("suspended"), of("failing"));
     let stopping = shared.shutdown.is_cancelled();
     let store =
         if stopping { Err(Problem::draining()) } else { shared.readiness.check(&shared).await };
@@ -69,9 +71,13 @@ pub async fn readyz(State(shared): State<Arc<Shared>>) -> Result<Json<Value>> {
     ]);
     match store {
         Ok(()) => {
-            Ok(Json(json!({"status": "ready", "checks": checks, "suspended_accounts": suspended})))
+            Ok(Json(json!({"status": "ready", "checks": checks, "suspended_accounts": suspended,
+                "failing_accounts": failing})))
         }
-        Err(problem) => Err(problem.with("checks", checks).with("suspended_accounts", suspended)),
+        Err(problem) => Err(problem
+            .with("checks", checks)
+            .with("suspended_accounts", suspended)
+            .with("failing_accounts", failing)),
     }
 }
 

@@ -55,7 +55,7 @@ impl Crew {
             return Ok(());
         }
         self.take_tickets().await?;
-        let report = Report::of(&self.board.read(), self.health.origins().await);
+        let report = Report::of(&self.board.read_known(), self.health.origins().await);
         self.fleet.report(&self.member, &report.text()).await?;
         let members = self.fleet.members().await?;
         let others = members.iter().filter(|present| present.member.id != self.member.id);

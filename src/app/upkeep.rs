@@ -68,7 +68,7 @@ impl Upkeep {
         loop {
             // A store that is away has not lost its registrations.
             counts = self.store.counts().await.unwrap_or(counts);
-            let lanes = self.board.read();
+            let lanes = self.board.read_known();
             let (standing, now) = (self.board.standing(), self.clock.steady());
             self.notifier.status(&status::status_line(&lanes, &counts, &standing, now));
             let process = Process::read();

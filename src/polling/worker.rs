@@ -6,8 +6,9 @@ use std::time::Duration;
 
 use futures_util::future::BoxFuture;
 use futures_util::stream::{FuturesUnordered, StreamExt};
-use tokio::sync::{Notify, watch};
+use tokio::sync::{Notify, mpsc, watch};
 
+use super::board::{QUESTIONS_MAX, Question};
 use super::fleet::seat::Seat;
 use super::lane::{Follows, Lane, Step, Watched};
 use super::{Context, Upstream, Upstreams};
@@ -17,15 +18,17 @@ use crate::source::AccountProblem;
 use crate::store::{Change, Ending, Lease, StoreError, Watch};
 use crate::task::{LaneName, TaskId};
 
+mod ask;
 mod effects;
 mod ending;
 mod names;
 mod progress;
 mod show;
 
-use self::effects::{Event, PollResult};
+use self::effects::{Event, PollResult, Told};
 use self::names::Names;
 use self::progress::Unwritten;
+use self::show::Shown;
 
 /// The longest wait: a loop that comes round shows that it is alive.
 const WAIT_MAX: Duration = Duration::from_secs(15);
@@ -60,7 +63,8 @@ pub(super) struct Worker {
     loading: Loading,
     upstreams: watch::Receiver<Arc<Upstreams>>,
     effects: FuturesUnordered<BoxFuture<'static, Event>>,
-    suspended: bool,
+    shown: Shown,
+    questions: mpsc::Receiver<Question>,
     lost: bool,
 }
 
@@ -94,6 +98,8 @@ impl Worker {
             .map(|reserved| (steady_of(reserved.at, wall, now).min(now), reserved.polls))
             .collect();
         lane.restore(&reservations, now);
+        let (inbox, questions) = mpsc::channel(QUESTIONS_MAX);
+        context.board.answers(&name, inbox);
         Self {
             context,
             name,
@@ -108,7 +114,8 @@ impl Worker {
             loading: Loading::Idle,
             upstreams,
             effects: FuturesUnordered::new(),
-            suspended: false,
+            shown: Shown::default(),
+            questions,
             lost: false,
         }
     }
@@ -128,6 +135,7 @@ impl Worker {
                 () = stop.cancelled() => {}
                 Some(event) = self.effects.next() => self.happened(event),
                 () = changed.notified() => self.load(),
+                Some(question) = self.questions.recv() => self.answer(question),
                 Ok(()) = self.upstreams.changed() => self.reconfigure(),
                 Ok(()) = renewals.changed() => {}
                 () = tokio::time::sleep(wait) => {}
@@ -201,6 +209,9 @@ impl Worker {
     fn replied(&mut self, task: TaskId, sent: Steady, received: Steady, result: PollResult) {
         let took = received.since(sent);
         self.count("poll", &result, took);
+        if let Ok(polled) = &result {
+            self.shown.answered = Some((self.wall_of(received), polled.word()));
+        }
         let log_id = result.as_ref().ok().and_then(|polled| polled.log_id.clone());
         let result = result.map(|polled| polled.observation);
         if let Follows::Settle(outcome) = self.lane.replied(task, sent, result, received) {

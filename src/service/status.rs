@@ -3,11 +3,11 @@
 use std::fmt::Write;
 
 use crate::clock::Steady;
-use crate::polling::board::{LaneStatus, Standing};
+use crate::polling::board::{LaneStatus, NO_LOOP, Standing, Suspension};
 use crate::task::{LaneName, State};
 
-/// Names of suspended accounts shown before the rest are only counted.
-const SUSPENDED_NAMES_MAX: usize = 3;
+/// Names of accounts shown before the rest are only counted.
+const NAMES_MAX: usize = 3;
 
 /// What the daemon is doing, for an operator.
 #[must_use]
@@ -23,7 +23,7 @@ pub fn status_line(
     let mut line = format!(
         "{watched} tasks watched on {} lanes, {polls} polls in the last minute, {} delivering, {} \
          undeliverable",
-        lanes.len(),
+        lanes.iter().filter(|(_, lane)| lane.alive_at != NO_LOOP).count(),
         of(State::Delivering),
         of(State::Undeliverable),
     );
@@ -35,21 +35,30 @@ pub fn status_line(
     } else if standing.members.len() > 1 {
         let _ = write!(line, "; one of {} daemons", standing.members.len());
     }
-    let suspended: Vec<String> = lanes
-        .iter()
-        .filter_map(|(name, lane)| {
-            lane.suspended.as_ref().map(|why| format!("{} ({})", name.account, why.reason))
-        })
-        .collect();
-    if !suspended.is_empty() {
-        let shown = suspended.len().min(SUSPENDED_NAMES_MAX);
-        line.push_str("; suspended: ");
-        line.push_str(&suspended[..shown].join(", "));
-        if suspended.len() > shown {
-            let _ = write!(line, " and {} more", suspended.len() - shown);
-        }
-    }
+    name(&mut line, "suspended", lanes, |lane| lane.suspended.as_ref());
+    name(&mut line, "failing", lanes, |lane| lane.failing.as_ref());
     line
+}
+
+/// Names the accounts that something is wrong with.
+fn name(
+    line: &mut String,
+    what: &str,
+    lanes: &[(LaneName, LaneStatus)],
+    of: impl Fn(&LaneStatus) -> Option<&Suspension>,
+) {
+    let found: Vec<String> = lanes
+        .iter()
+        .filter_map(|(name, lane)| of(lane).map(|why| format!("{} ({})", name.account, why.reason)))
+        .collect();
+    if found.is_empty() {
+        return;
+    }
+    let shown = found.len().min(NAMES_MAX);
+    let _ = write!(line, "; {what}: {}", found[..shown].join(", "));
+    if found.len() > shown {
+        let _ = write!(line, " and {} more", found.len() - shown);
+    }
 }
 
 #[cfg(test)]
@@ -57,7 +66,6 @@ mod tests {
     use super::*;
     use crate::clock::Timestamp;
     use crate::config::QuotaLimits;
-    use crate::polling::board::Suspension;
     use crate::store::fleet::{Member, MemberId};
     use crate::task::Kind;
 
@@ -69,6 +77,8 @@ mod tests {
         });
         let status = LaneStatus {
             suspended,
+            failing: None,
+            answered: None,
             watched: 600,
             polls_last_second: 10,
             polls_last_minute: 400,

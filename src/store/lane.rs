@@ -2,6 +2,7 @@
 
 use crate::clock::Timestamp;
 use crate::task::TaskId;
+use crate::watching::Answer;
 
 /// The right to write a lane's state.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -70,6 +71,10 @@ pub struct Progress {
     pub last_pending_at: Option<Timestamp>,
     /// Since when Feishu has said that it knows no such task.
     pub not_found_since: Option<Timestamp>,
+    /// When it was last polled; in a write, `None` leaves what is stored.
+    pub last_polled_at: Option<Timestamp>,
+    /// What that came to; the same.
+    pub last_answer: Option<Answer>,
 }
 
 /// What a lane must not forget. Absent parts stay as they are stored.

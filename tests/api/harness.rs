@@ -177,7 +177,7 @@ impl Api {
         let changes = store.changes(&lease, 0, 1000).await.unwrap();
         let named = |watch: &outcomed::store::Watch| watch.delivery_task_id == delivery_task_id;
         let task = changes.iter().find(|it| it.watch.as_ref().is_some_and(named)).unwrap().task;
-        let progress = Progress { polls: 3, last_pending_at: Some(now), not_found_since: None };
+        let progress = Progress { polls: 3, last_pending_at: Some(now), ..Progress::default() };
         let ending = Ending { task, at: now, progress, log_id: Some("20261122".into()) };
         store.settle(&lease, ending, outcome).await.unwrap();
     }

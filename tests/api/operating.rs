@@ -16,6 +16,8 @@ use crate::harness::{ATS, Api, OPERATOR, account, config};
 fn lane(suspended: Option<Suspension>) -> (LaneName, LaneStatus) {
     let status = LaneStatus {
         suspended,
+        failing: None,
+        answered: Some((Timestamp(2_000), "pending".into())),
         watched: 12,
         polls_last_second: 3,
         polls_last_minute: 170,
@@ -55,18 +57,75 @@ async fn accounts_show_what_their_lanes_do_and_idle_ones_are_ok() {
         json!({"items": [
             {"name": "default", "state": "suspended", "reason": "missing_scope",
              "message": "grant the scope in Feishu's console",
-             "since": "1970-01-01T00:00:01.000Z", "watched": 12,
+             "since": "1970-01-01T00:00:01.000Z", "last_answer": "pending",
+             "last_answer_at": "1970-01-01T00:00:02.000Z", "watched": 12,
              "polls": {"last_second": 3, "last_minute": 170}, "quota": quota,
              "expected_detection_delay": "850ms", "mean_detection_delay": "870ms",
              "detection_delay_bound": "820ms", "ratio_to_bound": 1.06, "poll_price": "95ms",
              "polls_per_task": 5.25, "tasks_per_minute": 190.0},
             {"name": "idle", "state": "ok", "reason": null, "message": null, "since": null,
-             "watched": 0, "polls": {"last_second": 0, "last_minute": 0}, "quota": quota,
+             "last_answer": null, "last_answer_at": null, "watched": 0, "polls": {"last_second": 0, "last_minute": 0}, "quota": quota,
              "expected_detection_delay": null, "mean_detection_delay": null,
              "detection_delay_bound": null, "ratio_to_bound": null, "poll_price": null,
              "polls_per_task": null, "tasks_per_minute": null},
         ]})
     );
+}
+
+fn no_answer() -> Suspension {
+    Suspension {
+        reason: "no_answer".into(),
+        message: "Feishu has not answered 12 polls in a row".into(),
+        since: Timestamp(3_000),
+    }
+}
+
+#[tokio::test]
+async fn an_account_that_is_not_answered_is_failing_everywhere_a_person_may_look() {
+    let api = Api::start().await;
+    let id = api.register("task-1").await;
+    let path = format!("/v1/registrations/{id}");
+    let watch = api.get(&path, ATS).await.json()["watch"].clone();
+    assert_eq!((&watch["account_state"], &watch["account_message"]), (&json!("ok"), &json!(null)));
+    let (name, mut status) = lane(None);
+    status.failing = Some(no_answer());
+    api.board.post(&name, status.clone());
+    let account = api.get("/v1/accounts", OPERATOR).await.json()["items"][0].clone();
+    assert_eq!((&account["state"], &account["reason"]), (&json!("failing"), &json!("no_answer")));
+    assert_eq!(account["since"], "1970-01-01T00:00:03.000Z");
+    let ready = api.get("/readyz", "").await;
+    assert_eq!(ready.status, 200);
+    assert_eq!(ready.json()["suspended_accounts"], json!([]));
+    assert_eq!(ready.json()["failing_accounts"][0]["name"], "default");
+    let found = api.get(&path, ATS).await.json();
+    assert_eq!(found["watch"]["account_state"], "failing");
+    assert!(found["watch"]["account_message"].as_str().unwrap().contains("12 polls in a row"));
+    let listed = api.get("/v1/registrations", ATS).await.json();
+    assert_eq!(listed["items"][0]["watch"]["account_state"], "failing");
+    // A suspension is the worse news: a person must act.
+    status.suspended = Some(suspension());
+    api.board.post(&name, status);
+    let account = api.get("/v1/accounts", OPERATOR).await.json()["items"][0].clone();
+    assert_eq!(
+        (&account["state"], &account["reason"]),
+        (&json!("suspended"), &json!("missing_scope"))
+    );
+}
+
+#[tokio::test]
+async fn what_a_token_probe_showed_holds_until_a_lane_tells_more() {
+    let api = Api::start().await;
+    let (name, mut status) = lane(None);
+    status.failing = Some(no_answer());
+    api.board.probed(&name, status);
+    let state =
+        async || api.get("/v1/accounts", OPERATOR).await.json()["items"][0]["state"].clone();
+    assert_eq!(state().await, "failing");
+    let (name, status) = lane(None);
+    api.board.post(&name, status);
+    assert_eq!(state().await, "ok");
+    api.board.remove(&name);
+    assert_eq!(state().await, "ok", "what was known before the lane is old");
 }
 
 #[tokio::test]

@@ -27,6 +27,8 @@ async fn a_new_registration_is_201_with_its_location_and_reads_as_the_contract_s
             "metadata": {"candidate": "42"},
             "state": "watching", "created_at": created, "give_up_at": gives_up,
             "outcome": null,
+            "watch": {"polls": 0, "last_polled_at": null, "last_answer": null, "last_code": null,
+                      "next_poll_at": null, "account_state": "ok", "account_message": null},
             "delivery": {"attempts": 0, "next_attempt_at": null, "last_status": null,
                          "last_error": null},
         })

@@ -54,6 +54,7 @@ impl Rows {
                 next_attempt_at: known.as_ref().map(|_| new.created_at),
                 ..DeliveryState::default()
             },
+            watch: known.is_none().then(outcomed::watching::Watching::default),
             outcome: known,
         };
         if registration.outcome.is_some() {

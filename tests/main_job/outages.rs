@@ -242,3 +242,68 @@ async fn a_bulk_rewatch_goes_on_after_a_kill() {
     let succeeded = told.iter().filter(|it| it.json()["type"] == "delivery_task.succeeded");
     assert_eq!(succeeded.count(), tasks.len());
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_outage_shows_everywhere_a_person_may_look_until_it_is_over() {
+    let stage = Stage::new().await;
+    let (upstream, receiver) = (&stage.upstream, &stage.receiver);
+    upstream.script("w", [pending(), success()]);
+    let daemon = stage.home.start().await;
+    upstream.state().to_all = Some(error(500, 1_002_001));
+    let registered = daemon.register(&wanted("w", &receiver.url("/"))).await;
+    let account = daemon.until_account("failing").await;
+    assert_eq!(account["reason"], "no_answer");
+    let told = account["message"].as_str().unwrap();
+    for word in ["has not answered", "polls in a row since 20", "1002001", "account default"] {
+        assert!(told.contains(word), "{word}: {told}");
+    }
+    let ready = daemon.call("GET", "/readyz", "", None).await;
+    assert_eq!(ready.status, 200);
+    assert_eq!(ready.json()["failing_accounts"][0]["name"], "default");
+    let metrics = daemon.call("GET", "/metrics", crate::daemon::OPS, None).await;
+    let text = metrics.text;
+    assert!(text.contains("outcomed_lane_failing{account=\"default\""), "{text}");
+
+    let path = format!("/v1/registrations/{}", registered["id"].as_str().unwrap());
+    let watch = daemon.get(&path).await["watch"].clone();
+    assert_eq!((&watch["last_answer"], &watch["last_code"]), (&json!("error"), &json!(1_002_001)));
+    assert_eq!((&watch["polls"], &watch["account_state"]), (&json!(0), &json!("failing")));
+    assert!(watch["last_polled_at"].is_string(), "{watch}");
+    let warned = || daemon.log().matches("has not answered").count();
+    until("a warning", async || (warned() > 0).then_some(()), || daemon.log()).await;
+    tokio::time::sleep(Duration::from_secs(6)).await;
+    assert_eq!(warned(), 1, "one line for one outage: {}", daemon.log());
+
+    upstream.state().to_all = None;
+    receiver.distinct(1).await;
+    let account = daemon.until_account("ok").await;
+    assert_eq!((&account["last_answer"], &account["reason"]), (&json!("settled"), &Value::Null));
+    let again =
+        async || daemon.log().contains("answers polls of account default again").then_some(());
+    until("a line on recovery", again, || daemon.log()).await;
+    assert_eq!(daemon.get(&path).await["watch"], Value::Null);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_wrong_with_an_account_shows_before_its_first_task() {
+    let mut stage = Stage::new().await;
+    // Nobody listens there.
+    let right = std::mem::replace(&mut stage.home.base_url, "http://127.0.0.1:9".to_owned());
+    let daemon = stage.home.start().await;
+    let account = daemon.until_account("failing").await;
+    assert!(account["message"].as_str().unwrap().contains("no token"), "{account}");
+    assert!(daemon.log().contains("Feishu gives the account no token"), "{}", daemon.log());
+    let ready = daemon.call("GET", "/readyz", "", None).await;
+    assert_eq!(
+        (ready.status, &ready.json()["failing_accounts"][0]["name"]),
+        (200, &json!("default"))
+    );
+    stage.home.base_url = right;
+    stage.home.set_app_secret("not-the-secret");
+    stage.home.write_config();
+    daemon.signal("HUP");
+    assert_eq!(daemon.until_account("suspended").await["reason"], "bad_credentials");
+    stage.home.set_app_secret(crate::upstream::APP_SECRET);
+    daemon.signal("HUP");
+    assert_eq!(daemon.until_account("ok").await["last_answer"], "token");
+}

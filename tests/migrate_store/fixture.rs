@@ -17,6 +17,7 @@ use outcomed::store::{
     RedeliveryFilter, Registry, Reservation, RewatchFilter, Rewatches, Store,
 };
 use outcomed::task::{Kind, LaneName, State, TaskId, TaskRef};
+use outcomed::watching::Answer;
 
 use crate::postgres_cluster::{Cluster, cluster};
 
@@ -139,6 +140,8 @@ async fn live(store: &Sqlite, lease: &Lease, task: TaskId, n: usize, id: &str) {
         polls: 3,
         last_pending_at: Some(Timestamp(4_500)),
         not_found_since: n.is_multiple_of(2).then_some(Timestamp(4_600)),
+        last_polled_at: Some(Timestamp(2_345)),
+        last_answer: Some(Answer::Error(Some(1_002_001))),
     };
     let ending = Ending { task, at: Timestamp(5_000), progress, log_id: Some(format!("log-{n}")) };
     let outcome = if n.is_multiple_of(2) {

@@ -97,7 +97,7 @@ impl Fixture {
 
 pub fn ending(task: TaskId, at: i64) -> Ending {
     let progress =
-        Progress { polls: 3, last_pending_at: Some(Timestamp(at - 500)), not_found_since: None };
+        Progress { polls: 3, last_pending_at: Some(Timestamp(at - 500)), ..Progress::default() };
     Ending { task, at: Timestamp(at), progress, log_id: Some("log-1".into()) }
 }
 

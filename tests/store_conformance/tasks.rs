@@ -4,6 +4,7 @@ use outcomed::clock::Timestamp;
 use outcomed::outcome::{Class, Outcome, Reason};
 use outcomed::store::{Change, Checkpoint, Destination, Hint, Progress, Reservation, StoreError};
 use outcomed::task::State;
+use outcomed::watching::{Answer, Watching};
 
 use super::fixture::{Fixture, ending, lane, new, success, timed_out};
 
@@ -143,6 +144,8 @@ pub async fn a_checkpoint_survives_a_change_of_owner(db: Fixture) {
         polls: 7,
         last_pending_at: Some(Timestamp(4_000)),
         not_found_since: Some(Timestamp(4_500)),
+        last_polled_at: Some(Timestamp(4_600)),
+        last_answer: Some(Answer::Error(Some(1_002_001))),
     };
     let checkpoint = Checkpoint {
         reservations: Some(reservations.clone()),
@@ -156,6 +159,15 @@ pub async fn a_checkpoint_survives_a_change_of_owner(db: Fixture) {
     assert_eq!(taken.memory, Some(vec![1, 2, 3]));
     let changes = db.store.changes(&taken.lease, 0, 10).await.unwrap();
     assert_eq!(changes[0].watch.clone().unwrap().progress, progress);
+    // Whoever waits sees it, and a write that knows of no poll leaves it.
+    let nothing = Progress { last_polled_at: None, last_answer: None, ..progress };
+    let checkpoint = Checkpoint { progress: vec![(task, nothing)], ..Checkpoint::default() };
+    db.store.checkpoint(&taken.lease, checkpoint).await.unwrap();
+    let Progress { polls, last_polled_at, last_answer, .. } = progress;
+    let watching = Watching::stored(task, polls, last_polled_at, last_answer);
+    assert_eq!(db.find("1").await.watch, Some(watching));
+    db.store.settle(&taken.lease, ending(task, 5_000), success()).await.unwrap();
+    assert_eq!(db.find("1").await.watch, None);
 }
 
 pub async fn a_lost_lease_changes_nothing(db: Fixture) {

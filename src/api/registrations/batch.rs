@@ -19,6 +19,7 @@ use crate::api::problem::{FieldError, Kind, Problem, ProblemBody, Result};
 use crate::api::query::Query;
 use crate::api::shared::Shared;
 use crate::api::validate::{Judge, Wanted};
+use crate::api::watch;
 use crate::clock::Timestamp;
 use crate::store::{NewRegistration, Registered};
 use crate::task::Registration;
@@ -56,10 +57,11 @@ pub struct BatchResult {
     problem: Option<Value>,
 }
 
-impl From<Registered> for BatchResult {
-    fn from(registered: Registered) -> Self {
+impl BatchResult {
+    fn of(shared: &Shared, registered: Registered) -> Self {
         let status = status(&registered).as_u16();
-        Self { status, registration: Some(inner(registered)), problem: None }
+        let registration = watch::with_account(shared, inner(registered));
+        Self { status, registration: Some(registration), problem: None }
     }
 }
 
@@ -150,7 +152,7 @@ async fn store(shared: &Shared, judged: Vec<Result<NewRegistration>>) -> Result<
         .into_iter()
         .map(|item| match item {
             Err(problem) => Ok(problem.into()),
-            Ok(_) => registered.next().map(BatchResult::from).ok_or_else(|| {
+            Ok(_) => registered.next().map(|it| BatchResult::of(shared, it)).ok_or_else(|| {
                 Problem::new(Kind::Internal, "the store answered for too few registrations")
             }),
         })

@@ -16,6 +16,7 @@ use crate::api::query::Query;
 use crate::api::segment::Segment;
 use crate::api::shared::Shared;
 use crate::api::validate::origin;
+use crate::api::watch;
 use crate::outcome::Class;
 use crate::store::NewRegistration;
 use crate::task::{Registration, State as RegistrationState};
@@ -111,7 +112,8 @@ pub async fn rewatch(
             let new = first.again(shared.ids.next(now), now);
             let registered = shared.answer(shared.store().register(vec![new])).await?;
             let registered = only(registered)?;
-            return Ok(located(status(&registered), inner(registered)));
+            let status = status(&registered);
+            return Ok(located(status, watch::with_account(&shared, inner(registered))));
         }
         (_, Some(Class::Succeeded | Class::Failed)) => {
             "its task's outcome is final; read it, or have it sent again with redeliver"

@@ -15,6 +15,7 @@ use crate::api::problem::{Problem, Result};
 use crate::api::query::Query;
 use crate::api::shared::Shared;
 use crate::api::validate::{Judge, Wanted};
+use crate::api::watch;
 use crate::store::Registered;
 use crate::task::Registration;
 
@@ -45,7 +46,8 @@ pub async fn create(
         Err(_) => "refused",
     });
     let registered = registered?;
-    Ok(located(status(&registered), inner(registered)))
+    let status = status(&registered);
+    Ok(located(status, watch::with_account(&shared, inner(registered))))
 }
 
 async fn register(

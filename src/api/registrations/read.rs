@@ -18,6 +18,7 @@ use crate::api::query::Query;
 use crate::api::segment::Segment;
 use crate::api::shared::Shared;
 use crate::api::wait::{self, WAIT_MAX};
+use crate::api::watch;
 use crate::store::{Filter, Listed};
 use crate::task::{Registration, State as RegistrationState};
 
@@ -67,7 +68,7 @@ pub async fn show(
         || async { caller.sees(shared.answer(shared.store().find(&id)).await?) },
     )
     .await?;
-    Ok(Json(found))
+    Ok(Json(watch::as_it_is_now(&shared, found).await))
 }
 
 /// List registrations, newest first
@@ -107,6 +108,7 @@ pub async fn list(State(shared): State<Arc<Shared>>, caller: Caller, uri: Uri) -
     let last = items.last().filter(|_| more).map(|last| last.id.clone());
     let next = last.or(resume).map(|id| cursor::after_registration(&id));
     let link = next.as_deref().and_then(|next| link(&uri, next));
+    let items = items.into_iter().map(|it| watch::with_account(&shared, it)).collect();
     let mut response = Json(RegistrationPage { items, next_cursor: next }).into_response();
     if let Some(link) = link {
         response.headers_mut().insert(header::LINK, link);

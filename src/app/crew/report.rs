@@ -25,6 +25,10 @@ struct Lane {
     account: String,
     kind: Kind,
     suspended: Option<Suspended>,
+    #[serde(default)]
+    failing: Option<Suspended>,
+    #[serde(default)]
+    answered: Option<(Timestamp, String)>,
     watched: u64,
     polls_last_second: u32,
     polls_last_minute: u32,
@@ -69,15 +73,19 @@ impl Report {
 
 impl Lane {
     fn of(name: &LaneName, status: &LaneStatus) -> Self {
-        let suspended = status.suspended.as_ref().map(|it| Suspended {
-            reason: it.reason.to_string(),
-            message: it.message.clone(),
-            since: it.since,
-        });
+        let told = |why: &Option<Suspension>| {
+            why.as_ref().map(|it| Suspended {
+                reason: it.reason.to_string(),
+                message: it.message.clone(),
+                since: it.since,
+            })
+        };
         Self {
             account: name.account.clone(),
             kind: name.kind,
-            suspended,
+            suspended: told(&status.suspended),
+            failing: told(&status.failing),
+            answered: status.answered.as_ref().map(|(at, what)| (*at, what.to_string())),
             watched: status.watched,
             polls_last_second: status.polls_last_second,
             polls_last_minute: status.polls_last_minute,
@@ -88,14 +96,18 @@ impl Lane {
     }
 
     fn status(&self) -> (LaneName, LaneStatus) {
-        let suspended = self.suspended.as_ref().map(|it| Suspension {
-            reason: it.reason.clone().into(),
-            message: it.message.clone(),
-            since: it.since,
-        });
+        let read = |why: &Option<Suspended>| {
+            why.as_ref().map(|it| Suspension {
+                reason: it.reason.clone().into(),
+                message: it.message.clone(),
+                since: it.since,
+            })
+        };
         let quota = QuotaLimits { per_second: self.per_second, per_minute: self.per_minute };
         let status = LaneStatus {
-            suspended,
+            suspended: read(&self.suspended),
+            failing: read(&self.failing),
+            answered: self.answered.as_ref().map(|(at, what)| (*at, what.clone().into())),
             watched: self.watched,
             polls_last_second: self.polls_last_second,
             polls_last_minute: self.polls_last_minute,
@@ -148,6 +160,8 @@ mod tests {
         };
         let status = LaneStatus {
             suspended: Some(suspended.clone()),
+            failing: Some(suspended.clone()),
+            answered: Some((Timestamp(2_000), "pending".into())),
             watched: 7,
             polls_last_second: 5,
             polls_last_minute: 300,
@@ -161,7 +175,8 @@ mod tests {
         let lanes = report.lanes();
         assert_eq!(lanes[0].0, name);
         let told = &lanes[0].1;
-        assert_eq!(told.suspended, Some(suspended));
+        assert_eq!((&told.suspended, &told.failing), (&Some(suspended.clone()), &Some(suspended)));
+        assert_eq!(told.answered, Some((Timestamp(2_000), "pending".into())));
         assert_eq!((told.watched, told.polls_last_second, told.polls_last_minute), (7, 5, 300));
         assert_eq!(told.quota, QuotaLimits::default());
         assert_eq!(told.figures, Some(figures));

@@ -82,7 +82,7 @@ pub(super) fn registrations(page: &Value) -> String {
 
 /// One registration, line by line; lines without a value are left out.
 pub(super) fn registration(value: &Value) -> String {
-    const LINES: [(&str, &str); 24] = [
+    const LINES: [(&str, &str); 31] = [
         ("id", "/id"),
         ("client", "/client"),
         ("state", "/state"),
@@ -93,6 +93,13 @@ pub(super) fn registration(value: &Value) -> String {
         ("metadata", "/metadata"),
         ("created", "/created_at"),
         ("gives up", "/give_up_at"),
+        ("polls so far", "/watch/polls"),
+        ("last polled", "/watch/last_polled_at"),
+        ("last answer", "/watch/last_answer"),
+        ("last code", "/watch/last_code"),
+        ("next poll", "/watch/next_poll_at"),
+        ("account is", "/watch/account_state"),
+        ("because", "/watch/account_message"),
         ("outcome", "/outcome/outcome"),
         ("reason", "/outcome/failure/reason"),
         ("message", "/outcome/failure/message"),

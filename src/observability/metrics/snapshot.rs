@@ -72,12 +72,14 @@ impl Snapshot {
     fn lanes_into(&self, registry: &mut Registry) {
         let watched = Family::<LaneLabels, Gauge>::default();
         let suspended = Family::<LaneLabels, Gauge>::default();
+        let failing = Family::<LaneLabels, Gauge>::default();
         let polls = Family::<WindowLabels, Gauge>::default();
         let quota = Family::<WindowLabels, Gauge>::default();
         for (lane, status) in &self.lanes {
             let labels = LaneLabels::from(lane);
             watched.get_or_create(&labels).set(whole(status.watched));
             suspended.get_or_create(&labels).set(i64::from(status.suspended.is_some()));
+            failing.get_or_create(&labels).set(i64::from(status.failing.is_some()));
             let LaneLabels { account, kind } = labels;
             let window = |window| WindowLabels { account: account.clone(), kind, window };
             polls.get_or_create(&window("1s")).set(i64::from(status.polls_last_second));
@@ -87,6 +89,7 @@ impl Snapshot {
         }
         registry.register("lane_watched_tasks", "Tasks a lane watches", watched);
         registry.register("lane_suspended", "1 while a person must act on the account", suspended);
+        registry.register("lane_failing", "1 while Feishu gives no usable answer", failing);
         registry.register("lane_window_polls", "Polls sent in the last second or minute", polls);
         registry.register("lane_quota_polls", "Polls that the quota allows in a window", quota);
         self.figures_into(registry);

@@ -34,6 +34,8 @@ fn full() -> Metrics {
             message: "check the app secret".into(),
             since: Timestamp(0),
         }),
+        failing: None,
+        answered: None,
         watched: 7,
         polls_last_second: 3,
         polls_last_minute: 90,

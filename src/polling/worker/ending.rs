@@ -10,7 +10,7 @@ use crate::task::TaskId;
 impl Worker {
     pub(super) fn give_up(&mut self, task: TaskId) {
         let Some(ending) = self.ending(task, None) else { return };
-        let outcome = at_deadline(&ending.progress, &self.name.account, self.suspension().as_ref());
+        let outcome = at_deadline(&ending.progress, &self.name.account, self.trouble().as_ref());
         let delivery_task_id = self.names.id(task);
         let reason = outcome.words().1;
         tracing::info!(lane = %self.name, delivery_task_id, polls = ending.progress.polls, reason,

@@ -124,15 +124,6 @@ impl Worker {
         tasks.iter().filter_map(|task| Some((*task, self.progress(*task)?))).collect()
     }
 
-    pub(super) fn progress(&self, task: TaskId) -> Option<Progress> {
-        let watched = self.lane.watched(task)?;
-        Some(Progress {
-            polls: watched.polls,
-            last_pending_at: watched.last_pending.map(|at| self.wall_of(at)),
-            not_found_since: watched.not_found_since.map(|at| self.wall_of(at)),
-        })
-    }
-
     fn reservations(&self, spent: Vec<(Steady, u32)>) -> Vec<Reservation> {
         let reservation = |(at, polls)| Reservation { at: self.wall_of(at), polls };
         spent.into_iter().map(reservation).collect()

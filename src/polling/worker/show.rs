@@ -5,8 +5,18 @@ use std::time::Duration;
 
 use super::Worker;
 use super::effects::Told;
+use crate::clock::{Steady, Timestamp};
 use crate::polling::board::{LaneStatus, Suspension};
+use crate::polling::trouble::failing;
 use crate::source::PollError;
+
+/// What was shown last, and what is to be shown of the last answer.
+#[derive(Debug, Default)]
+pub(super) struct Shown {
+    suspended: bool,
+    failing: bool,
+    pub(super) answered: Option<(Timestamp, &'static str)>,
+}
 
 impl Worker {
     pub(super) fn count<T: Told>(&self, what: &str, result: &Result<T, PollError>, took: Duration) {
@@ -33,21 +43,44 @@ impl Worker {
         })
     }
 
+    /// What keeps the lane from being answered, if it is not suspended.
+    fn failing(&self, now: Steady) -> Option<Suspension> {
+        let unanswered = self.lane.unanswered()?;
+        let waits = self.lane.suspended().is_none() && !self.lane.is_empty();
+        let since = self.wall_of(unanswered.since);
+        failing(&self.name.account, unanswered, since, now).filter(|_| waits)
+    }
+
+    /// What is wrong with the account, if anything is.
+    pub(super) fn trouble(&self) -> Option<Suspension> {
+        self.suspension().or_else(|| self.failing(self.context.clock.steady()))
+    }
+
     pub(super) fn show(&mut self) {
         let now = self.context.clock.steady();
         let suspension = self.suspension();
-        match (&suspension, self.suspended) {
+        let failing = self.failing(now);
+        match (&failing, self.shown.failing) {
+            (Some(why), false) => tracing::warn!(lane = %self.name, "{}", why.message),
+            (None, true) if suspension.is_none() && !self.lane.is_empty() => tracing::info!(
+                lane = %self.name, "Feishu answers polls of account {} again", self.name.account),
+            (Some(_), true) | (None, _) => {}
+        }
+        self.shown.failing = failing.is_some();
+        match (&suspension, self.shown.suspended) {
             (Some(why), false) => tracing::error!(lane = %self.name, reason = %why.reason,
                 why = why.message, "account suspended; its tasks wait"),
             (None, true) => tracing::info!(lane = %self.name, "account polls again"),
             (Some(_), true) | (None, false) => {}
         }
-        self.suspended = suspension.is_some();
+        self.shown.suspended = suspension.is_some();
         let (polls_last_second, polls_last_minute) = self.lane.quota().used(now);
         self.context.board.post(
             &self.name,
             LaneStatus {
                 suspended: suspension,
+                failing,
+                answered: self.shown.answered.map(|(at, word)| (at, word.into())),
                 watched: self.lane.len() as u64,
                 polls_last_second,
                 polls_last_minute,

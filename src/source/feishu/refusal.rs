@@ -39,7 +39,7 @@ pub(super) fn refusal(reply: &Reply, envelope: &Envelope<'_>) -> PollError {
 /// Feishu's own trouble, or a code nobody has documented: never a task's outcome.
 pub(super) fn upstream(reply: &Reply, envelope: &Envelope<'_>) -> PollError {
     PollError::Transient {
-        class: TransientClass::Upstream,
+        class: TransientClass::Code(envelope.code),
         detail: format!(
             "HTTP {} with code {}: {}{}",
             reply.status,

@@ -16,7 +16,7 @@ use crate::task::TaskRef;
 
 /// What is known of how a task ended.
 pub(super) struct Ended {
-    task: i64,
+    pub(super) task: i64,
     named: TaskRef,
     outcome: Outcome,
     progress: Progress,
@@ -96,7 +96,7 @@ pub(super) async fn settle(
     let text = kept.then(|| serde_json::to_string(outcome)).transpose().map_err(unreadable)?;
     let (settled_at, log_id) =
         (kept.then_some(ending.at.0), ending.log_id.as_ref().filter(|_| kept));
-    let Progress { polls, last_pending_at, not_found_since } = ending.progress;
+    let Progress { polls, last_pending_at, not_found_since, .. } = ending.progress;
     let [hold, set] = db.prepare([HOLD, &settling()]).await?;
     let ((), holding, waiting) = flight!(
         db.say("BEGIN"),
@@ -146,7 +146,7 @@ pub(super) async fn give_up(
     hints: &mut Vec<Hint>,
 ) -> Tried<Option<Timestamp>> {
     hints.clear();
-    let Progress { polls, last_pending_at, not_found_since } = ending.progress;
+    let Progress { polls, last_pending_at, not_found_since, .. } = ending.progress;
     let [hold, set] = db.prepare([HOLD, &giving_up()]).await?;
     let ((), holding, waiting) = flight!(
         db.say("BEGIN"),

@@ -7,6 +7,7 @@ use super::session::{Failure, Session, Tried};
 use crate::clock::Timestamp;
 use crate::store::{Change, Checkpoint, Lease, StoreError, TakenLane, Watch};
 use crate::task::{LaneName, TaskId};
+use crate::watching::Answer;
 
 pub(super) async fn lanes(db: &Session) -> Tried<Vec<LaneName>> {
     // One step of the index a lane, however many tasks each has.
@@ -62,13 +63,13 @@ pub(super) fn held(rows: &[Row]) -> Tried<()> {
 
 const CHANGED: &str = "
     SELECT id, version, watched, website_id, delivery_task_id, registered_at, polls,
-           last_pending_at, not_found_since,
+           last_pending_at, not_found_since, last_polled_at, last_answer,
            (SELECT min(give_up_at) FROM registration WHERE task = t.id AND state = 'watching')
     FROM task t WHERE lane = $1 AND version > $2 ORDER BY version LIMIT $3";
 
 const WATCHED: &str = "
     SELECT id, version, watched, website_id, delivery_task_id, registered_at, polls,
-           last_pending_at, not_found_since,
+           last_pending_at, not_found_since, last_polled_at, last_answer,
            (SELECT min(give_up_at) FROM registration WHERE task = t.id AND state = 'watching')
     FROM task t WHERE lane = $1 AND version > $2 AND watched ORDER BY version LIMIT $3";
 
@@ -105,7 +106,7 @@ async fn read_changes(
 }
 
 fn change(row: &Row) -> Tried<Change> {
-    let watch = match time(row, 9)? {
+    let watch = match time(row, 11)? {
         Some(give_up_at) if get(row, 2)? => Some(Watch {
             website_id: get(row, 3)?,
             delivery_task_id: get(row, 4)?,
@@ -130,9 +131,12 @@ pub(super) const CHECKPOINT: &str = concat!(
     " RETURNING l.id),
      saved AS (
          UPDATE task t SET polls = p.polls, last_pending_at = p.last_pending_at,
-                           not_found_since = p.not_found_since
-         FROM held, unnest($5::bigint[], $6::bigint[], $7::bigint[], $8::bigint[])
-             AS p (task, polls, last_pending_at, not_found_since)
+                           not_found_since = p.not_found_since,
+                           last_polled_at = coalesce(p.last_polled_at, t.last_polled_at),
+                           last_answer = coalesce(p.last_answer, t.last_answer)
+         FROM held, unnest($5::bigint[], $6::bigint[], $7::bigint[], $8::bigint[], $9::bigint[],
+                           $10::text[])
+             AS p (task, polls, last_pending_at, not_found_since, last_polled_at, last_answer)
          WHERE t.id = p.task AND t.lane = held.id AND t.outcome IS NULL)
      SELECT id FROM held"
 );
@@ -146,6 +150,10 @@ pub(super) async fn checkpoint(db: &Session, lease: Lease, checkpoint: &Checkpoi
         progress.iter().map(|(_, p)| p.last_pending_at.map(|at| at.0)).collect();
     let not_found: Vec<Option<i64>> =
         progress.iter().map(|(_, p)| p.not_found_since.map(|at| at.0)).collect();
+    let polled: Vec<Option<i64>> =
+        progress.iter().map(|(_, p)| p.last_polled_at.map(|at| at.0)).collect();
+    let answers: Vec<Option<String>> =
+        progress.iter().map(|(_, p)| p.last_answer.map(Answer::text)).collect();
     let rows = db
         .query(
             CHECKPOINT,
@@ -158,6 +166,8 @@ pub(super) async fn checkpoint(db: &Session, lease: Lease, checkpoint: &Checkpoi
                 &polls,
                 &pending,
                 &not_found,
+                &polled,
+                &answers,
             ],
         )
         .await?;

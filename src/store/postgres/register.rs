@@ -11,7 +11,8 @@ use super::ending::{Ended, tell_new};
 use super::rows::{COLUMNS, WIDTH, get, raw, registration};
 use super::session::{Failure, Session, Tried, flight};
 use crate::store::{Hint, NewRegistration, Registered};
-use crate::task::{Callback, DeliveryState, Registration, State};
+use crate::task::{Callback, DeliveryState, Registration, State, TaskId};
+use crate::watching::Watching;
 
 /// Locks the lanes, making them if need be, gives out one version a registration, and makes the
 /// tasks that are new.
@@ -67,7 +68,7 @@ pub(super) fn registrations() -> String {
                    FROM found f JOIN made m ON m.id = f.id GROUP BY f.task) c
              WHERE t.id = c.task)
          SELECT {COLUMNS}, f.task, f.lane, m.id IS NOT NULL, t.outcome, t.settled_at, t.log_id,
-                t.polls, t.last_pending_at, t.not_found_since
+                t.polls, t.last_pending_at, t.not_found_since, t.last_polled_at, t.last_answer
          FROM found f JOIN task t ON t.id = f.task JOIN lane l ON l.id = f.lane
          LEFT JOIN made m ON m.id = f.id
          LEFT JOIN registration r ON r.task = f.task AND r.client = f.client
@@ -198,7 +199,7 @@ impl<'a> Answers<'a> {
         let answer = if get::<Option<&str>>(row, 0)?.is_some() {
             Answer::Done(Box::new(Registered::Existing(registration(row)?)))
         } else if get(row, WIDTH + 2)? {
-            Answer::Done(Box::new(Registered::New(fresh(new)?)))
+            Answer::Done(Box::new(Registered::New(fresh(new, task)?)))
         } else if first < place {
             Answer::Same(first)
         } else if let Some(ended) = Ended::of_settled(row, task, WIDTH + 3, new.task.clone())? {
@@ -237,15 +238,16 @@ impl<'a> Answers<'a> {
 
 impl Late<'_> {
     fn registration(&self) -> Tried<Registration> {
-        let mut registration = fresh(self.new)?;
+        let mut registration = fresh(self.new, self.ended.task)?;
         registration.state = State::Delivering;
+        registration.watch = None;
         registration.outcome = Some(self.ended.report(self.new.created_at));
         registration.delivery.next_attempt_at = Some(self.new.created_at);
         Ok(registration)
     }
 }
 
-fn fresh(new: &NewRegistration) -> Tried<Registration> {
+fn fresh(new: &NewRegistration, task: i64) -> Tried<Registration> {
     Ok(Registration {
         id: new.id.clone(),
         client: new.client.clone(),
@@ -256,6 +258,7 @@ fn fresh(new: &NewRegistration) -> Tried<Registration> {
         created_at: new.created_at,
         give_up_at: new.give_up_at,
         outcome: None,
+        watch: Some(Watching::stored(TaskId(task), 0, None, None)),
         delivery: DeliveryState::default(),
     })
 }

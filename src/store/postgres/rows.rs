@@ -8,16 +8,17 @@ use super::session::{Failure, Tried};
 use crate::clock::Timestamp;
 use crate::outcome;
 use crate::store::{Progress, StoreError};
-use crate::task::{Callback, DeliveryState, Kind, LaneName, Registration, State, TaskRef};
+use crate::task::{Callback, DeliveryState, Kind, LaneName, Registration, State, TaskId, TaskRef};
+use crate::watching::{Answer, Watching};
 
 /// Every column of a registration, with its task and lane: the first of any query that reads
 /// registrations.
 pub(super) const COLUMNS: &str = "
     r.id, r.client, l.kind, l.account, t.website_id, t.delivery_task_id, r.callback_url,
     r.metadata, r.state, r.created_at, r.give_up_at, r.body, r.attempts, r.next_attempt_at,
-    r.last_status, r.last_error";
+    r.last_status, r.last_error, t.id, t.polls, t.last_polled_at, t.last_answer";
 /// How many they are.
-pub(super) const WIDTH: usize = 16;
+pub(super) const WIDTH: usize = 20;
 
 /// Where registrations are read from.
 pub(super) const FROM: &str =
@@ -26,6 +27,7 @@ pub(super) const FROM: &str =
 /// Reads [`COLUMNS`].
 pub(super) fn registration(row: &Row) -> Tried<Registration> {
     let body: Option<&[u8]> = get(row, 11)?;
+    let state = named(row, 8, State::named)?;
     Ok(Registration {
         id: get(row, 0)?,
         client: get(row, 1)?,
@@ -37,10 +39,11 @@ pub(super) fn registration(row: &Row) -> Tried<Registration> {
         },
         callback: Callback { url: get(row, 6)? },
         metadata: raw(get(row, 7)?)?,
-        state: named(row, 8, State::named)?,
+        state,
         created_at: Timestamp(get(row, 9)?),
         give_up_at: Timestamp(get(row, 10)?),
         outcome: body.map(outcome::read).transpose().map_err(unreadable)?,
+        watch: (state == State::Watching).then(|| watching(row)).transpose()?,
         delivery: DeliveryState {
             attempts: number(row, 12)?,
             next_attempt_at: time(row, 13)?,
@@ -50,17 +53,29 @@ pub(super) fn registration(row: &Row) -> Tried<Registration> {
     })
 }
 
+fn watching(row: &Row) -> Tried<Watching> {
+    let (polls, at) = (number(row, 17)?, time(row, 18)?);
+    Ok(Watching::stored(TaskId(get(row, 16)?), polls, at, answer(row, 19)?))
+}
+
+/// What the last poll of a task came to.
+fn answer(row: &Row, column: usize) -> Tried<Option<Answer>> {
+    Ok(get::<Option<&str>>(row, column)?.and_then(Answer::read))
+}
+
 /// Reads an account and a kind.
 pub(super) fn lane(row: &Row, account: usize, kind: usize) -> Tried<LaneName> {
     Ok(LaneName { account: get(row, account)?, kind: named(row, kind, Kind::named)? })
 }
 
-/// Reads how far watching a task has come, from three columns.
+/// Reads how far watching a task has come, from five columns.
 pub(super) fn progress(row: &Row, first: usize) -> Tried<Progress> {
     Ok(Progress {
         polls: number(row, first)?,
         last_pending_at: time(row, first + 1)?,
         not_found_since: time(row, first + 2)?,
+        last_polled_at: time(row, first + 3)?,
+        last_answer: answer(row, first + 4)?,
     })
 }
 

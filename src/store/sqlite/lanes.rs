@@ -5,7 +5,7 @@ use serde_json::value::RawValue;
 
 use super::gone;
 use super::register::lane_id;
-use super::rows::named;
+use super::rows::{answer, named};
 use super::writer::Hints;
 use crate::clock::Timestamp;
 use crate::outcome::{self, Observed, Outcome, Report};
@@ -14,6 +14,7 @@ use crate::store::{
     Watch,
 };
 use crate::task::{Kind, LaneName, TaskId, TaskRef};
+use crate::watching::Answer;
 
 /// Who waits for a task.
 const WAITING: &str = "SELECT id, client, created_at, metadata FROM registration
@@ -26,7 +27,8 @@ const NEXT_DEADLINE: &str = "SELECT min(give_up_at) FROM registration
 const CHANGES: &str = "SELECT id, version, watched, website_id, delivery_task_id, registered_at,
             polls, last_pending_at, not_found_since,
             (SELECT min(give_up_at) FROM registration
-             WHERE task = t.id AND state = 'watching')
+             WHERE task = t.id AND state = 'watching'),
+            last_polled_at, last_answer
      FROM task t WHERE lane = ?1 AND version > ?2 /* AND */ ORDER BY version LIMIT ?3";
 
 pub(super) fn lanes(db: &Connection) -> Result<Vec<LaneName>> {
@@ -123,6 +125,8 @@ fn change(row: &Row<'_>) -> rusqlite::Result<Change> {
                 polls: row.get(6)?,
                 last_pending_at: row.get::<_, Option<i64>>(7)?.map(Timestamp),
                 not_found_since: row.get::<_, Option<i64>>(8)?.map(Timestamp),
+                last_polled_at: row.get::<_, Option<i64>>(10)?.map(Timestamp),
+                last_answer: answer(row, 11)?,
             },
         }),
         _ => None,
@@ -147,7 +151,9 @@ pub(super) fn checkpoint(db: &Connection, lease: Lease, checkpoint: &Checkpoint)
 
 fn save(db: &Connection, task: TaskId, progress: &Progress) -> Result<()> {
     db.prepare_cached(
-        "UPDATE task SET polls = ?2, last_pending_at = ?3, not_found_since = ?4
+        "UPDATE task SET polls = ?2, last_pending_at = ?3, not_found_since = ?4,
+                last_polled_at = coalesce(?5, last_polled_at),
+                last_answer = coalesce(?6, last_answer)
          WHERE id = ?1 AND outcome IS NULL",
     )?
     .execute(params![
@@ -155,6 +161,8 @@ fn save(db: &Connection, task: TaskId, progress: &Progress) -> Result<()> {
         progress.polls,
         progress.last_pending_at.map(|at| at.0),
         progress.not_found_since.map(|at| at.0),
+        progress.last_polled_at.map(|at| at.0),
+        progress.last_answer.map(Answer::text),
     ])?;
     Ok(())
 }
@@ -250,7 +258,7 @@ impl Observation {
                 let progress = Progress {
                     polls: row.get(3)?,
                     last_pending_at: row.get::<_, Option<i64>>(4)?.map(Timestamp),
-                    not_found_since: None,
+                    ..Progress::default()
                 };
                 let at = Timestamp(row.get(1)?);
                 let ending = Ending { task: TaskId(task), at, progress, log_id: row.get(2)? };

@@ -321,7 +321,7 @@ proptest! {
 #[test]
 fn a_transient_detail_names_the_code_and_the_log_id() {
     let error = json(400, r#"{"code":1234567,"msg":"odd","error":{"log_id":"L1"}}"#).unwrap_err();
-    let PollError::Transient { class: TransientClass::Upstream, detail } = error else {
+    let PollError::Transient { class: TransientClass::Code(_), detail } = error else {
         panic!("transient")
     };
     assert_eq!(detail, "HTTP 400 with code 1234567: odd (log id L1)");
