@@ -93,7 +93,7 @@ async fn check_config_online_logs_in_and_changes_nothing() {
     assert_eq!(fleet.sql("SELECT to_regclass('schema_migration') IS NULL"), "t");
     let daemon = home.start().await;
     let (content, said) = tokio::task::block_in_place(|| check(&home));
-    assert!(content && said.contains("with schema 3"), "{said}");
+    assert!(content && said.contains("with schema 4"), "{said}");
     assert_eq!(daemon.get("/v1/fleet").await["members"].as_array().unwrap().len(), 1);
     home.store_url = Some(format!("{}_not", fleet.url));
     home.write_config();
