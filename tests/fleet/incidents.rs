@@ -60,7 +60,8 @@ async fn a_ticket_pushed_to_one_daemon_reaches_the_one_that_polls() {
     let account = idle.until_account("suspended").await;
     assert_eq!(account["reason"], "no_app_ticket");
     let event = json!({"app_id": APP_ID, "app_ticket": "ticket-1", "type": "app_ticket"});
-    let push = json!({"ts": "1763805600.123456", "uuid": "7739538ee250997653ac",
+    let ts = format!("{:.6}", jiff::Timestamp::now().as_duration().as_secs_f64());
+    let push = json!({"ts": ts, "uuid": "7739538ee250997653ac",
                       "token": "the-token", "type": "event_callback", "event": event});
     let path = format!("/v1/feishu/events/{APP_ID}");
     let pushed = idle.call("POST", &path, "", Some(&push.to_string())).await;
