@@ -178,7 +178,7 @@ impl App {
         let (closed, told) = mpsc::channel(alert::CLOSED_MAX);
         let alerts = self.alerts(courier.clone(), told);
         let (board, clock) = (Arc::clone(&self.board), Arc::clone(&self.clock));
-        let ours = Arc::new(move || board.is_ours(clock.steady()));
+        let ours = Arc::new(move || board.is_ours(clock.read()));
         let parts = delivery::Parts {
             hints: self.store.hints(),
             outbox: self.store.clone(),

@@ -3,21 +3,45 @@
 //! Two kinds of time, because a wall clock may be stepped by an operator or by NTP:
 //! [`Timestamp`] is what people and databases see, [`Steady`] is what quotas and schedules are
 //! computed with. Both are integer milliseconds. Decisions take them as arguments.
+//!
+//! Steady time counts suspend, which tokio's timers do not: no wait for a deadline may be longer
+//! than what it may come late after a resume, and the first thing after waking is to read the clock.
 
 use std::fmt;
 use std::str::FromStr;
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Duration, SystemTime};
 
+use rustix::time::{ClockId, clock_gettime};
 use serde::{Deserialize, Serialize};
+use uuid::Uuid;
 
 /// Wall time: milliseconds since the Unix epoch. Shown as RFC 3339 UTC with milliseconds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(into = "String", try_from = "String")]
 pub struct Timestamp(pub i64);
 
-/// Time that never jumps: milliseconds on this process's own monotonic scale.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
+/// Time that never jumps, and counts suspend: milliseconds since the machine started.
+#[derive(
+    Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Serialize, Deserialize,
+)]
 pub struct Steady(pub i64);
+
+/// Both kinds of time at one moment.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Reading {
+    /// For people and databases.
+    pub wall: Timestamp,
+    /// For quotas and schedules.
+    pub steady: Steady,
+}
+
+impl Reading {
+    /// How far apart the two are: the same for as long as both go on together.
+    #[must_use]
+    pub fn apart(self) -> i64 {
+        self.wall.0.saturating_sub(self.steady.0)
+    }
+}
 
 /// Whole milliseconds of a duration, saturating.
 #[must_use]
@@ -97,19 +121,36 @@ pub trait Clock: Send + Sync {
     fn wall(&self) -> Timestamp;
     /// Now, for quotas and schedules.
     fn steady(&self) -> Steady;
+
+    /// Both at once.
+    fn read(&self) -> Reading {
+        Reading { wall: self.wall(), steady: self.steady() }
+    }
+
+    /// Which start of the machine steady time counts from, if that is known.
+    fn boot(&self) -> Option<Uuid> {
+        None
+    }
 }
+
+/// Where Linux says which start of the machine this is.
+const BOOT_ID: &str = "/proc/sys/kernel/random/boot_id";
+/// Two readings further apart do not count as one moment.
+const MOMENT: Duration = Duration::from_millis(10);
+/// Readings of a moment tried before the last one has to do, on a machine that is so busy.
+const MOMENTS_MAX: u32 = 8;
 
 /// The machine's own clocks.
 pub struct SystemClock {
-    started: Instant,
+    boot: Option<Uuid>,
 }
 
 impl SystemClock {
-    /// A clock whose steady scale starts now.
+    /// The clocks, and which start of the machine this is.
     #[must_use]
-    #[expect(clippy::disallowed_methods, reason = "this is the one file that reads the clock")]
     pub fn new() -> Self {
-        Self { started: Instant::now() }
+        let boot = std::fs::read_to_string(BOOT_ID).ok();
+        Self { boot: boot.and_then(|text| text.trim().parse().ok()) }
     }
 }
 
@@ -127,7 +168,28 @@ impl Clock for SystemClock {
     }
 
     fn steady(&self) -> Steady {
-        Steady(millis(self.started.elapsed()))
+        let time = clock_gettime(ClockId::Boottime);
+        Steady(time.tv_sec.saturating_mul(1_000).saturating_add(time.tv_nsec / 1_000_000))
+    }
+
+    /// Whoever is interrupted between the two would take them for having parted.
+    fn read(&self) -> Reading {
+        let mut tries = 1;
+        loop {
+            let reading = Reading { wall: self.wall(), steady: self.steady() };
+            let before = self.steady();
+            let wall = self.wall();
+            let moment =
+                wall.since(reading.wall) <= MOMENT && before.since(reading.steady) <= MOMENT;
+            if moment || tries >= MOMENTS_MAX {
+                return reading;
+            }
+            tries += 1;
+        }
+    }
+
+    fn boot(&self) -> Option<Uuid> {
+        self.boot
     }
 }
 
@@ -141,6 +203,19 @@ mod tests {
         assert_eq!(time.to_string(), "2026-11-22T10:00:00.123Z");
         assert_eq!(Timestamp(0).to_string(), "1970-01-01T00:00:00.000Z");
         assert!("yesterday".parse::<Timestamp>().is_err());
+    }
+
+    #[test]
+    fn steady_time_is_that_since_the_machine_started_suspend_included() {
+        let uptime = std::fs::read_to_string("/proc/uptime").unwrap();
+        let seconds: f64 = uptime.split(' ').next().unwrap().parse().unwrap();
+        let clock = SystemClock::new();
+        #[expect(clippy::cast_precision_loss, reason = "an uptime is small")]
+        let apart = (clock.steady().0 as f64 / 1_000.0 - seconds).abs();
+        assert!(apart < 5.0, "{apart} s from /proc/uptime");
+        assert!(clock.boot().is_some());
+        let (one, two) = (clock.read(), clock.read());
+        assert!(one.apart().abs_diff(two.apart()) < 1_000, "{one:?} {two:?}");
     }
 
     #[test]

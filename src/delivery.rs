@@ -69,6 +69,9 @@ pub fn random_jitter() -> f64 {
     rand::random_range(-1.0..=1.0)
 }
 
+/// After a suspend, which a sleep does not count, what is due comes at most this much later.
+const SLEEP_MAX: Duration = Duration::from_secs(1);
+
 /// How delivering ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Drained {
@@ -130,7 +133,7 @@ fn limits(config: &Config) -> Limits {
 
 async fn sleep(wait: Option<Duration>) {
     match wait {
-        Some(wait) => tokio::time::sleep(wait).await,
+        Some(wait) => tokio::time::sleep(wait.min(SLEEP_MAX)).await,
         None => std::future::pending().await,
     }
 }

@@ -18,6 +18,7 @@ pub mod lane;
 pub mod plan;
 mod probe;
 pub mod quota;
+mod restored;
 mod rewatch;
 mod trouble;
 mod unresolved;

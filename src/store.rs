@@ -21,7 +21,7 @@ pub mod sqlite;
 mod ticket;
 
 pub use attempt::{ATTEMPTS_MAX, Attempt, AttemptDetails};
-pub use lane::{Change, Checkpoint, Ending, Lease, Progress, Reservation, TakenLane, Watch};
+pub use lane::{Boot, Change, Checkpoint, Ending, Lease, Progress, Reservation, TakenLane, Watch};
 pub use listing::{Filter, LOOKED_AT_MAX, Listed};
 pub use notice::Notice;
 pub use outbox::{CALLBACK_GONE, Delivery, Destination, Next, Outbox};

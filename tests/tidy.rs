@@ -10,7 +10,7 @@ const FILE_LINES_MAX: usize = 400;
 const ARCHITECTURE_LINES_MAX: usize = 200;
 
 /// Decisions: they take the time and randomness as arguments and return what to do.
-const PURE: [&str; 35] = [
+const PURE: [&str; 36] = [
     "src/task.rs",
     "src/outcome.rs",
     "src/config/model.rs",
@@ -20,6 +20,7 @@ const PURE: [&str; 35] = [
     "src/polling/deadlines.rs",
     "src/polling/unresolved.rs",
     "src/polling/trouble.rs",
+    "src/polling/restored.rs",
     "src/watching.rs",
     "src/polling/fleet/tenure.rs",
     "src/app/crew/report.rs",

@@ -7,8 +7,9 @@ use std::time::Duration;
 
 use tokio::sync::{mpsc, oneshot};
 
-use crate::clock::{Steady, Timestamp};
+use crate::clock::{Reading, Steady, Timestamp};
 use crate::config::QuotaLimits;
+use crate::polling::fleet::proof::Proof;
 use crate::polling::plan::figures::Figures;
 use crate::store::Progress;
 use crate::store::fleet::{Member, MemberId};
@@ -96,6 +97,8 @@ pub struct Board {
     /// Where the workers are asked.
     inboxes: Mutex<BTreeMap<LaneName, mpsc::Sender<Question>>>,
     standing: Mutex<Standing>,
+    /// Whether the clocks may be trusted with leases.
+    pub proof: Proof,
 }
 
 impl Default for Board {
@@ -107,6 +110,7 @@ impl Default for Board {
             probes: Mutex::default(),
             inboxes: Mutex::default(),
             standing: Mutex::new(standing),
+            proof: Proof::default(),
         }
     }
 }
@@ -212,8 +216,8 @@ impl Board {
 
     /// Whether what is this daemon's may be used now.
     #[must_use]
-    pub fn is_ours(&self, now: Steady) -> bool {
-        now < lock(&self.standing).until
+    pub fn is_ours(&self, now: Reading) -> bool {
+        now.steady < lock(&self.standing).until && self.proof.stands(now)
     }
 
     /// Whether this daemon decides, now, what one of all is to decide: the one that joined first.

@@ -10,6 +10,7 @@
 //! ```
 
 mod effects;
+pub(super) mod proof;
 pub(super) mod seat;
 mod tenure;
 
@@ -27,12 +28,12 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use self::effects::Event;
-use self::seat::{NEVER, Seat};
-use self::tenure::{Step, Tenure};
+use self::seat::{NEVER, Seat, Term};
+use self::tenure::{FOR_EVER, Step, Tenure};
 use super::Context;
 use super::board::Standing;
 use super::worker::Worker;
-use crate::clock::Steady;
+use crate::clock::{Reading, Steady};
 use crate::store::Hint;
 use crate::store::fleet::Claimed;
 use crate::task::LaneName;
@@ -40,6 +41,11 @@ use crate::task::LaneName;
 /// How long giving everything up may take once the workers have ended; what is not given up by
 /// then expires.
 const FAREWELL_MAX: Duration = Duration::from_secs(2);
+/// How often wall and steady clock are compared: what a suspend, a pause or a clock that was set may
+/// hold up what was due, besides a heartbeat.
+const COMPARE_EVERY: Duration = Duration::from_millis(500);
+/// What was slept beyond a wait that counts as a suspend, which tokio's timers do not count.
+const SLEPT_MIN: Duration = Duration::from_secs(1);
 
 /// Runs every lane that is to be this daemon's until shutdown, and returns once each has written
 /// down what it must not forget and is given up.
@@ -50,6 +56,7 @@ pub(super) async fn run(context: Context) {
         workers: JoinSet::new(),
         seats: BTreeMap::new(),
         effects: FuturesUnordered::new(),
+        compared_at: now,
         context,
     };
     shell.work().await;
@@ -71,6 +78,7 @@ struct Shell {
     workers: JoinSet<LaneName>,
     seats: BTreeMap<LaneName, Desk>,
     effects: FuturesUnordered<BoxFuture<'static, Event>>,
+    compared_at: Steady,
 }
 
 impl Shell {
@@ -80,9 +88,10 @@ impl Shell {
         let mut moves = self.context.fleet.moves();
         let shutdown = self.context.shutdown.clone();
         while !shutdown.is_cancelled() {
+            self.compare_clocks();
             let until = self.take_steps();
             self.show();
-            let wait = until.since(self.context.clock.steady());
+            let wait = until.since(self.context.clock.steady()).min(COMPARE_EVERY);
             tokio::select! {
                 biased;
                 () = shutdown.cancelled() => {}
@@ -139,13 +148,14 @@ impl Shell {
         let context = &self.context;
         let fleet = || Arc::clone(&context.fleet);
         loop {
-            let now = context.clock.steady();
+            let reading = context.clock.read();
+            let now = reading.steady;
             match self.tenure.next(now) {
                 Step::Beat => {
                     let held = self.tenure.held();
-                    let (member, wall) = (context.member.clone(), context.clock.wall());
+                    let member = context.member.clone();
                     let lapsed = now >= self.tenure.until();
-                    self.effects.push(effects::beat(fleet(), member, held, lapsed, now, wall));
+                    self.effects.push(effects::beat(fleet(), member, held, lapsed, reading));
                 }
                 Step::Claim(lane) => {
                     let member = context.member.clone();
@@ -180,8 +190,9 @@ impl Shell {
     fn happened(&mut self, event: Event) {
         match event {
             Event::Beaten { asked, heard: Ok((roster, busy)) } => {
-                self.tenure.beaten(asked, roster, busy);
+                let proved = self.tenure.beaten(asked.steady, roster, busy);
                 self.renew();
+                self.prove(proved.then_some(asked));
             }
             Event::Beaten { heard: Err(error), .. } => {
                 tracing::warn!(%error, "the store does not hear this daemon; trying again");
@@ -218,7 +229,8 @@ impl Shell {
         let until = watch::Sender::new(self.tenure.until());
         let row = claimed.lane.lease.lane;
         self.context.follower.claimed(row);
-        let seat = Seat { claimed, stop: stop.clone(), until: until.subscribe() };
+        let term = Term { until: until.subscribe(), board: Arc::clone(&self.context.board) };
+        let seat = Seat { claimed, stop: stop.clone(), term };
         let desk = Desk { lane: row, changed: Arc::clone(&changed), stop, until };
         self.seats.insert(lane.clone(), desk);
         let context = self.context.clone();
@@ -235,6 +247,34 @@ impl Shell {
     fn ended(&mut self, lane: &LaneName) {
         self.seats.remove(lane);
         self.tenure.ended(lane);
+    }
+
+    /// Clocks that have parted prove nothing any more; after a suspend every lane looks at the time.
+    fn compare_clocks(&mut self) {
+        let now = self.context.clock.read();
+        let proof = &self.context.board.proof;
+        if now.steady < self.tenure.until() && !proof.stands(now) && self.tenure.doubt(now.steady) {
+            tracing::warn!(
+                "wall and steady clock have parted (a pause, or the wall clock was set): \
+                            asking the store before anything is done with a lease"
+            );
+        }
+        let slept = now.steady.since(std::mem::replace(&mut self.compared_at, now.steady));
+        if slept > COMPARE_EVERY + SLEPT_MIN {
+            self.missed();
+        }
+    }
+
+    /// A heartbeat was answered. Lanes that are lost are told so first: their workers run beside us.
+    fn prove(&self, asked: Option<Reading>) {
+        for (_, desk) in self.seats.iter().filter(|(lane, _)| !self.tenure.holds(lane)) {
+            desk.until.send_replace(NEVER);
+        }
+        match asked {
+            _ if self.tenure.until() == FOR_EVER => self.context.board.proof.waive(),
+            Some(asked) => self.context.board.proof.renew(asked),
+            None => {}
+        }
     }
 
     /// Every lease that is not lost lasts longer now. Those that are must not, even for the moment

@@ -11,6 +11,7 @@ use tokio::sync::{Notify, mpsc, watch};
 use super::board::{QUESTIONS_MAX, Question};
 use super::fleet::seat::Seat;
 use super::lane::{Follows, Lane, Step, Watched};
+use super::restored::reserved_at;
 use super::{Context, Upstream, Upstreams};
 use crate::clock::{Steady, Timestamp};
 use crate::outcome::Outcome;
@@ -85,19 +86,10 @@ impl Worker {
         if let Some(memory) = &taken.memory {
             lane.remember(memory);
         }
-        let now = context.clock.steady();
-        let wall = context.clock.wall();
-        let last = taken.reservations.last();
-        // What the last owner's wall clock shows now, if the store can tell.
-        let theirs = last.zip(seat.claimed.reserved_ago).map(|(last, ago)| last.at.after(ago));
-        let wall = theirs.unwrap_or(wall);
-        let reservations: Vec<(Steady, u32)> = taken
-            .reservations
-            .iter()
-            // A wall clock that was set back must not keep the quota closed for longer than a minute.
-            .map(|reserved| (steady_of(reserved.at, wall, now).min(now), reserved.polls))
-            .collect();
-        lane.restore(&reservations, now);
+        let (now, ago) = (context.clock.read(), seat.claimed.reserved_ago);
+        // A lease for ever: a store on this machine. Other machines have other starts.
+        let boot = context.clock.boot().filter(|_| seat.claimed.lasts == Duration::MAX);
+        lane.restore(&reserved_at(&taken.reservations, ago, boot, now), now.steady);
         let (inbox, questions) = mpsc::channel(QUESTIONS_MAX);
         context.board.answers(&name, inbox);
         Self {
@@ -124,7 +116,7 @@ impl Worker {
     async fn work(&mut self, changed: &Notify) {
         self.load();
         let stop = self.seat.stop.clone();
-        let mut renewals = self.seat.until.clone();
+        let mut renewals = self.seat.term.until.clone();
         while !self.lost && !stop.is_cancelled() {
             let until = self.take_steps();
             self.show();
@@ -147,8 +139,9 @@ impl Worker {
     /// another's, nothing is done and nothing forgotten.
     fn take_steps(&mut self) -> Option<Steady> {
         loop {
-            let now = self.context.clock.steady();
-            if !self.seat.is_ours(now) {
+            let reading = self.context.clock.read();
+            let now = reading.steady;
+            if !self.seat.is_ours(reading) {
                 return None;
             }
             match self.lane.next(now) {
@@ -228,7 +221,7 @@ impl Worker {
         let Some((website, delivery_task)) = self.names.get(task) else { return };
         let clock = Arc::clone(&self.context.clock);
         let upstream = self.upstream();
-        let until = self.seat.until.clone();
+        let until = self.seat.term.clone();
         let poll = effects::poll(upstream, clock, until, task, website, delivery_task, sent);
         self.effects.push(poll);
     }

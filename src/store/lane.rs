@@ -1,6 +1,6 @@
 //! What polling stores and finds: leases, reservations, tasks to watch and how far that has come.
 
-use crate::clock::Timestamp;
+use crate::clock::{Steady, Timestamp};
 use crate::task::TaskId;
 use crate::watching::Answer;
 
@@ -34,6 +34,18 @@ pub struct Reservation {
     pub at: Timestamp,
     /// How many.
     pub polls: u32,
+    /// The same moment in time since the machine started, which nobody can set.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub boot: Option<Boot>,
+}
+
+/// A moment since one start of a machine.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub struct Boot {
+    /// Which start.
+    pub id: uuid::Uuid,
+    /// How long after it.
+    pub at: Steady,
 }
 
 /// One changed task.

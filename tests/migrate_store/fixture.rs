@@ -196,7 +196,7 @@ async fn fill(store: &Sqlite, tasks: usize) {
         store.register(few).await.unwrap();
         let lease = store.take(&lane(account), Timestamp(0)).await.unwrap().lease;
         let checkpoint = Checkpoint {
-            reservations: Some(vec![Reservation { at: Timestamp(3_000), polls: 50 }]),
+            reservations: Some(vec![Reservation { at: Timestamp(3_000), polls: 50, boot: None }]),
             memory: Some(vec![1, 0, 255]),
             progress: Vec::new(),
         };

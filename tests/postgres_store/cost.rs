@@ -50,7 +50,7 @@ fn attempt() -> Attempt {
 async fn live(daemon: &Daemon, lease: &Lease, account: &str, id: &str, task: TaskId) {
     let store = &daemon.store;
     let checkpoint = Checkpoint {
-        reservations: Some(vec![Reservation { at: Timestamp(1), polls: 50 }]),
+        reservations: Some(vec![Reservation { at: Timestamp(1), polls: 50, boot: None }]),
         memory: None,
         progress: vec![(task, Progress { polls: 1, ..Progress::default() })],
     };

@@ -1,8 +1,10 @@
 //! Claims about tasks, lanes and outcomes.
 
-use outcomed::clock::Timestamp;
+use outcomed::clock::{Steady, Timestamp};
 use outcomed::outcome::{Class, Outcome, Reason};
-use outcomed::store::{Change, Checkpoint, Destination, Hint, Progress, Reservation, StoreError};
+use outcomed::store::{
+    Boot, Change, Checkpoint, Destination, Hint, Progress, Reservation, StoreError,
+};
 use outcomed::task::State;
 use outcomed::watching::{Answer, Watching};
 
@@ -139,7 +141,8 @@ pub async fn a_checkpoint_survives_a_change_of_owner(db: Fixture) {
     db.register(new("1", "ats", "t1")).await;
     let lease = db.take().await.lease;
     let task = db.task(&lease, "t1").await;
-    let reservations = vec![Reservation { at: Timestamp(5_000), polls: 50 }];
+    let boot = Some(Boot { id: uuid::Uuid::from_u128(7), at: Steady(3_000) });
+    let reservations = vec![Reservation { at: Timestamp(5_000), polls: 50, boot }];
     let progress = Progress {
         polls: 7,
         last_pending_at: Some(Timestamp(4_000)),

@@ -8,7 +8,7 @@ use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
 
 use super::super::Follower;
-use crate::clock::{Steady, Timestamp};
+use crate::clock::{Reading, Steady};
 use crate::store::fleet::{Claimed, Fleet, Member, Roster};
 use crate::store::{Lease, Result, StoreError};
 use crate::task::LaneName;
@@ -21,7 +21,7 @@ const CLAIM_MAX: Duration = Duration::from_secs(4);
 /// What happened.
 pub(super) enum Event {
     /// A beat, and what was to be seen: every lane with something to do, if that could be read.
-    Beaten { asked: Steady, heard: Result<(Roster, Option<BTreeSet<LaneName>>)> },
+    Beaten { asked: Reading, heard: Result<(Roster, Option<BTreeSet<LaneName>>)> },
     /// A claim.
     Claimed { lane: LaneName, asked: Steady, got: Result<Option<Claimed>> },
     /// A lane was given up, or not.
@@ -35,8 +35,7 @@ pub(super) fn beat(
     member: Member,
     held: Vec<Lease>,
     lapsed: bool,
-    asked: Steady,
-    wall: Timestamp,
+    asked: Reading,
 ) -> Effect {
     async move {
         // Whoever is heard but hears nothing must not keep its lanes from the others: once its
@@ -46,7 +45,7 @@ pub(super) fn beat(
         }
         let heard = match within(BEAT_MAX, fleet.beat(&member, &held)).await {
             Ok(roster) => {
-                let holdings = within(BEAT_MAX, fleet.holdings(wall)).await.ok();
+                let holdings = within(BEAT_MAX, fleet.holdings(asked.wall)).await.ok();
                 Ok((roster, holdings.map(|all| all.into_iter().map(|it| it.lane).collect())))
             }
             Err(error) => Err(error),

@@ -9,7 +9,8 @@ use std::time::Duration;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
-use crate::clock::{Clock, Steady};
+use crate::clock::{Clock, Reading, Steady};
+use crate::polling::board::Board;
 use crate::store::fleet::Claimed;
 
 /// How long polls under way when a lane ends are waited for, where nobody waits for the lane.
@@ -29,23 +30,36 @@ pub(in crate::polling) struct Seat {
     /// Told to finish.
     pub(in crate::polling) stop: CancellationToken,
     /// Until when the lane may be used.
+    pub(in crate::polling) term: Term,
+}
+
+/// Until when a lane may be used, and whether the clocks may be trusted to say so.
+#[derive(Clone)]
+pub(in crate::polling) struct Term {
     pub(in crate::polling) until: watch::Receiver<Steady>,
+    pub(in crate::polling) board: Arc<Board>,
+}
+
+impl Term {
+    fn holds(&self, now: Reading) -> bool {
+        now.steady < *self.until.borrow() && self.board.proof.stands(now)
+    }
 }
 
 impl Seat {
     /// Whether the lane may be used now.
-    pub(in crate::polling) fn is_ours(&mut self, now: Steady) -> bool {
-        now < *self.until.borrow_and_update()
+    pub(in crate::polling) fn is_ours(&self, now: Reading) -> bool {
+        self.term.holds(now)
     }
 
     /// Whether it is another's.
     pub(in crate::polling) fn is_lost(&self) -> bool {
-        *self.until.borrow() == NEVER
+        *self.term.until.borrow() == NEVER
     }
 
     /// How long the worker may take to finish.
     pub(in crate::polling) fn drain_max(&self) -> Duration {
-        match *self.until.borrow() {
+        match *self.term.until.borrow() {
             NEVER => REFUSED,
             Steady(i64::MAX) => DRAIN,
             Steady(_) => HAND_OVER,
@@ -59,10 +73,10 @@ impl Seat {
 pub(in crate::polling) async fn fenced<T>(
     mut work: Pin<Box<dyn Future<Output = T> + Send + '_>>,
     clock: Arc<dyn Clock>,
-    until: watch::Receiver<Steady>,
+    term: Term,
 ) -> Option<T> {
     poll_fn(|context| {
-        if clock.steady() >= *until.borrow() {
+        if !term.holds(clock.read()) {
             return Poll::Ready(None);
         }
         work.as_mut().poll(context).map(Some)
@@ -99,7 +113,10 @@ mod tests {
             connects.await.unwrap();
             sends.store(true, Ordering::SeqCst);
         });
-        let poll = tokio::spawn(fenced(poll, clock.clone(), seen));
+        let board = Arc::new(Board::default());
+        board.proof.renew(clock.read());
+        let term = Term { until: seen, board };
+        let poll = tokio::spawn(fenced(poll, clock.clone(), term));
         tokio::task::yield_now().await;
         clock.0.store(5_500, Ordering::SeqCst);
         connected.send(()).unwrap();

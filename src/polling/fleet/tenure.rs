@@ -23,7 +23,7 @@ const LOOK_ALONE: Duration = Duration::from_secs(30);
 const CLAIMS_AT_ONCE: usize = 6;
 
 /// A lease that nobody can take.
-const FOR_EVER: Steady = Steady(i64::MAX);
+pub const FOR_EVER: Steady = Steady(i64::MAX);
 
 /// What the shell does next.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -85,6 +85,8 @@ pub struct Tenure {
     lost: VecDeque<LaneName>,
     /// Until when the leases that are not lost may be used.
     until: Steady,
+    /// What was asked by then proves nothing: the clocks have parted since.
+    doubted_at: Steady,
     beat_at: Steady,
     asked_at: Option<Steady>,
     beating: bool,
@@ -106,6 +108,7 @@ impl Tenure {
             leaving: false,
             lost: VecDeque::new(),
             until: Steady(i64::MIN),
+            doubted_at: Steady(i64::MIN),
             beat_at: now,
             asked_at: None,
             beating: false,
@@ -137,9 +140,18 @@ impl Tenure {
 
     /// The beat that was asked for then was heard. `busy` is every lane with something to do, if
     /// that could be read.
-    pub fn beaten(&mut self, asked: Steady, roster: Roster, busy: Option<BTreeSet<LaneName>>) {
+    /// Returns whether it proves that what is held may be used.
+    pub fn beaten(
+        &mut self,
+        asked: Steady,
+        roster: Roster,
+        busy: Option<BTreeSet<LaneName>>,
+    ) -> bool {
         self.beating = false;
-        self.until = self.until.max(asked.after(roster.lasts));
+        let proves = self.extend(asked, roster.lasts);
+        if !proves {
+            self.beat_at = self.doubted_at;
+        }
         let moved = self.beat_at < asked.after(BEAT_EVERY);
         if self.until == FOR_EVER && !moved {
             self.beat_at = asked.after(LOOK_ALONE);
@@ -163,6 +175,26 @@ impl Tenure {
             self.busy = busy;
         }
         self.spread();
+        proves
+    }
+
+    /// The clocks have parted: nothing that is held may be used before a heartbeat is answered that
+    /// is yet to be sent. `false`: nobody could have taken anything.
+    pub fn doubt(&mut self, now: Steady) -> bool {
+        if self.until == FOR_EVER {
+            return false;
+        }
+        self.until = self.until.min(now);
+        (self.doubted_at, self.beat_at) = (now, now);
+        true
+    }
+
+    fn extend(&mut self, asked: Steady, lasts: Duration) -> bool {
+        let proves = asked > self.doubted_at || asked.after(lasts) == FOR_EVER;
+        if proves {
+            self.until = self.until.max(asked.after(lasts));
+        }
+        proves
     }
 
     /// The store did not hear the beat.
@@ -179,7 +211,7 @@ impl Tenure {
         asked: Steady,
         lasts: Duration,
     ) -> bool {
-        self.until = self.until.max(asked.after(lasts));
+        self.extend(asked, lasts);
         self.claiming = self.claiming.saturating_sub(1);
         self.leaving |= self.stopped || !self.wanted.contains(lane);
         let wanted = !self.stopped;

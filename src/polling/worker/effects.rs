@@ -5,7 +5,6 @@ use std::time::Duration;
 
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
-use tokio::sync::watch;
 use tokio_retry::RetryIf;
 use tokio_retry::strategy::ExponentialBackoff;
 
@@ -13,7 +12,7 @@ use super::progress::Written;
 use crate::clock::{Clock, Steady, Timestamp};
 use crate::outcome::Outcome;
 use crate::polling::Upstream;
-use crate::polling::fleet::seat::fenced;
+use crate::polling::fleet::seat::{Term, fenced};
 use crate::polling::plan::study::Study;
 use crate::source::{AccountProblem, Observation, PollError, Polled, TransientClass};
 use crate::store::{self, Change, Checkpoint, Ending, Lease, Store, StoreError};
@@ -76,7 +75,7 @@ pub(super) fn study(mut study: Study) -> Effect {
 pub(super) fn poll(
     upstream: Result<Upstream, AccountProblem>,
     clock: Arc<dyn Clock>,
-    until: watch::Receiver<Steady>,
+    term: Term,
     task: TaskId,
     website: Arc<str>,
     delivery_task: String,
@@ -87,7 +86,7 @@ pub(super) fn poll(
             Err(problem) => Err(PollError::Account(problem)),
             Ok(upstream) => {
                 let poll = upstream.source.observe(&website, &delivery_task);
-                let poll = fenced(poll, Arc::clone(&clock), until);
+                let poll = fenced(poll, Arc::clone(&clock), term);
                 let poll = tokio::time::timeout(SOURCE_MAX, poll).await;
                 poll.unwrap_or_else(|_| Some(Err(overdue()))).unwrap_or_else(|| Err(run_out()))
             }

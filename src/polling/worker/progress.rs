@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use super::{Worker, effects};
 use crate::clock::Steady;
-use crate::store::{self, Checkpoint, Progress, Reservation};
+use crate::store::{self, Boot, Checkpoint, Progress, Reservation};
 use crate::task::TaskId;
 
 /// How often progress is written down when no reservation carries it.
@@ -125,7 +125,12 @@ impl Worker {
     }
 
     fn reservations(&self, spent: Vec<(Steady, u32)>) -> Vec<Reservation> {
-        let reservation = |(at, polls)| Reservation { at: self.wall_of(at), polls };
+        let boot = self.context.clock.boot();
+        let reservation = |(at, polls)| Reservation {
+            at: self.wall_of(at),
+            polls,
+            boot: boot.map(|id| Boot { id, at }),
+        };
         spent.into_iter().map(reservation).collect()
     }
 }

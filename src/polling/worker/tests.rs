@@ -10,6 +10,7 @@ use crate::clock::{Clock, SystemClock};
 use crate::config::Polling;
 use crate::observability::Metrics;
 use crate::polling::board::Board;
+use crate::polling::fleet::seat::Term;
 use crate::polling::lane::Watched;
 use crate::store::Lanes;
 use crate::store::fleet::{Alone, Claimed, Member, MemberId};
@@ -48,7 +49,9 @@ async fn worker() -> (Worker, tempfile::TempDir) {
         Claimed { lane, lasts: Duration::from_secs(60), took_over: false, reserved_ago: None };
     let stop = tokio_util::sync::CancellationToken::new();
     let until = watch::channel(Steady(i64::MAX)).1;
-    let mut worker = Worker::new(context, name, Seat { claimed, stop, until });
+    let term = Term { until, board: Arc::clone(&context.board) };
+    context.board.proof.waive();
+    let mut worker = Worker::new(context, name, Seat { claimed, stop, term });
     let now = clock.steady();
     let watched = Watched {
         born: now,

@@ -62,6 +62,31 @@ fn settled(count: usize) -> Tenure {
 }
 
 #[test]
+fn when_the_clocks_have_parted_nothing_is_held_until_a_later_heartbeat_is_answered() {
+    let mut tenure = settled(1);
+    assert_eq!(steps(&mut tenure, Steady(2_000)), [Step::Beat]);
+    // A pause while it was under way: what it says may be long past.
+    assert!(tenure.doubt(Steady(2_010)));
+    assert_eq!(tenure.until(), Steady(2_010));
+    assert!(!tenure.beaten(Steady(2_000), roster(&[1], &[]), Some(lanes(1))));
+    assert_eq!(tenure.until(), Steady(2_010), "it proves nothing");
+    assert_eq!(steps(&mut tenure, Steady(2_020)), [Step::Beat], "at once, and nothing is claimed");
+    assert!(tenure.beaten(Steady(2_020), roster(&[1], &[]), Some(lanes(1))));
+    assert_eq!(tenure.until(), Steady(2_020).after(LEASE));
+    assert!(tenure.holds(&lane(0)));
+}
+
+#[test]
+fn whoever_is_alone_doubts_nothing() {
+    let mut tenure = Tenure::new(member(1).id, Steady(0));
+    steps(&mut tenure, Steady(0));
+    let alone = Roster { lasts: Duration::MAX, ..roster(&[1], &[]) };
+    assert!(tenure.beaten(Steady(0), alone, Some(lanes(1))));
+    assert!(!tenure.doubt(Steady(10)));
+    assert_eq!(tenure.until(), FOR_EVER);
+}
+
+#[test]
 fn a_daemon_alone_claims_everything_and_beats_every_two_seconds() {
     let mut tenure = settled(20);
     assert_eq!(tenure.held().len(), 20);
