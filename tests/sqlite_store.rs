@@ -1,5 +1,8 @@
 //! What only the embedded store promises: one daemon a file, and no guessing at foreign files.
 
+#[path = "sqlite_store/plans.rs"]
+mod plans;
+
 use std::path::Path;
 use std::sync::Arc;
 
