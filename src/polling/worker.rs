@@ -285,12 +285,14 @@ impl Worker {
     }
 
     fn watch(&mut self, task: TaskId, watch: &Watch, now: Steady) {
+        // What has happened is not in the future, though the wall clock was set back since.
+        let past = |at| self.steady_of(at).min(now);
         let watched = Watched {
-            born: self.steady_of(watch.registered_at),
+            born: past(watch.registered_at),
             give_up_at: self.steady_of(watch.give_up_at),
             polls: watch.progress.polls,
-            last_pending: watch.progress.last_pending_at.map(|at| self.steady_of(at)),
-            not_found_since: watch.progress.not_found_since.map(|at| self.steady_of(at)),
+            last_pending: watch.progress.last_pending_at.map(past),
+            not_found_since: watch.progress.not_found_since.map(past),
         };
         self.lane.watch(task, watched, now);
         self.names.insert(task, &watch.website_id, &watch.delivery_task_id);
