@@ -31,12 +31,16 @@ mod http;
 mod isolation;
 #[path = "main_job/kills.rs"]
 mod kills;
+#[path = "main_job/logged.rs"]
+mod logged;
 #[path = "main_job/outages.rs"]
 mod outages;
 #[path = "main_job/outcomes.rs"]
 mod outcomes;
 #[path = "main_job/quotas.rs"]
 mod quotas;
+#[path = "main_job/readiness.rs"]
+mod readiness;
 #[path = "main_job/receiver.rs"]
 mod receiver;
 #[path = "main_job/reloading.rs"]
@@ -53,6 +57,8 @@ mod stopping;
 mod store_app;
 #[path = "main_job/suspensions.rs"]
 mod suspensions;
+#[path = "main_job/syncs.rs"]
+mod syncs;
 #[path = "main_job/upstream.rs"]
 #[expect(dead_code, reason = "other test binaries use more of it")]
 mod upstream;

@@ -8,6 +8,7 @@ mod outage {
 }
 
 use std::collections::BTreeMap;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use outage::world::{Act, Scene, World};
@@ -42,6 +43,16 @@ async fn attempts(jitter: f64, act: fn(u32) -> Act) -> Vec<i64> {
     log.iter().map(|attempt| attempt.at.0 - first).collect()
 }
 
+/// Nothing is to be delivered any more.
+fn over(counts: &[(State, u64)]) -> bool {
+    counts.iter().all(|(state, count)| *state != State::Delivering || *count == 0)
+}
+
+/// So many callbacks at one host.
+fn urls(host: &str, count: usize) -> Vec<String> {
+    (0..count).map(|number| format!("https://{host}/{number}")).collect()
+}
+
 /// The contract's `retry_delays`, in seconds.
 const DELAYS: [i64; 11] = [5, 30, 120, 600, 1_800, 7_200, 18_000, 36_000, 50_400, 72_000, 86_400];
 
@@ -63,6 +74,33 @@ fn the_schedule_is_twelve_attempts_over_84_hours_to_the_millisecond() {
         assert_eq!(attempts(-1.0, fails).await, sums(|delay| delay * 8 / 10));
         assert!(*sums(|delay| delay * 8 / 10).last().unwrap() > 60 * HOUR);
         assert!(*sums(|delay| delay).last().unwrap() > 72 * HOUR);
+    });
+}
+
+#[test]
+fn every_attempt_is_signed_with_its_own_time_however_long_it_was_due() {
+    in_virtual_time(async || {
+        let world = World::new(|_url, _now, _attempt| Act::Takes(10 * SECOND));
+        let scene = Scene::start(&world, 0.0);
+        scene.settled(&urls("slow.example", 320)).await;
+        scene.until(over).await;
+        assert!(world.now() > 2 * MINUTE, "most of them waited: {}", world.now());
+        assert_eq!((world.requests(), world.stale()), (320, 0));
+    });
+}
+
+#[test]
+fn what_may_be_another_daemons_is_not_sent_until_it_is_known_to_be_ours() {
+    in_virtual_time(async || {
+        let world = World::new(|_url, _now, _attempt| Act::Status(200, None));
+        let scene = Scene::start(&world, 0.0);
+        scene.owned.store(false, Ordering::SeqCst);
+        scene.settled(&urls("a.example", 5)).await;
+        tokio::time::sleep(Duration::from_secs(60)).await;
+        assert_eq!(world.requests(), 0);
+        scene.owned.store(true, Ordering::SeqCst);
+        scene.until(over).await;
+        assert_eq!(world.requests(), 5);
     });
 }
 

@@ -1,7 +1,9 @@
 //! What only the embedded store promises: one daemon a file, and no guessing at foreign files.
 
-#[path = "sqlite_store/plans.rs"]
-mod plans;
+mod sqlite_store {
+    pub mod commits;
+    pub mod plans;
+}
 
 use std::path::Path;
 use std::sync::Arc;

@@ -2,6 +2,7 @@
 //! delivery loop between them and its own store.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
@@ -54,6 +55,8 @@ struct Seen {
     requests: usize,
     under_way: BTreeMap<String, usize>,
     most_at_once: usize,
+    /// Requests whose signature was of another second.
+    stale: usize,
     /// Attempts after which the receiver was reached, by URL.
     reached: BTreeMap<String, u32>,
     accepted: BTreeMap<String, Vec<i64>>,
@@ -78,6 +81,10 @@ impl World {
 
     pub fn requests(&self) -> usize {
         self.seen().requests
+    }
+
+    pub fn stale(&self) -> usize {
+        self.seen().stale
     }
 
     pub fn most_at_once(&self) -> usize {
@@ -133,6 +140,8 @@ impl Clock for World {
 impl Courier for World {
     async fn send(&self, parcel: Parcel) -> Reply {
         let act = self.begin(&parcel.url);
+        let now = self.wall().unix_seconds().to_string();
+        self.seen().stale += usize::from(parcel.headers.timestamp != now);
         let status = |status| Reply { status: Some(status), ..Reply::default() };
         let reply = match act {
             Act::Status(code, retry_after) => {
@@ -164,6 +173,8 @@ pub struct Scene {
     world: Arc<World>,
     store: Arc<Sqlite>,
     shutdown: CancellationToken,
+    /// Whether what is due is this daemon's.
+    pub owned: Arc<AtomicBool>,
     registered: Mutex<usize>,
     version: Mutex<u64>,
     _directory: tempfile::TempDir,
@@ -181,6 +192,8 @@ impl Scene {
         let directory = tempfile::tempdir().unwrap();
         let store = Arc::new(Sqlite::open_simulated(&directory.path().join("outage.db")).unwrap());
         let shutdown = CancellationToken::new();
+        let owned = Arc::new(AtomicBool::new(true));
+        let owns = Arc::clone(&owned);
         let parts = Parts {
             outbox: store.clone(),
             hints: store.hints(),
@@ -191,13 +204,13 @@ impl Scene {
             questions: health::desk().1,
             closed: tokio::sync::mpsc::channel(1).0,
             handover: delivery::handover::Handover::new(store.clone()),
-            ours: Arc::new(|| true),
+            ours: Arc::new(move || owns.load(Ordering::SeqCst)),
             jitter: Arc::new(move || jitter),
         };
         tokio::spawn(delivery::run(parts, shutdown.clone(), Duration::ZERO));
         let (registered, version) = (Mutex::default(), Mutex::default());
         let world = world.clone();
-        Self { world, store, shutdown, registered, version, _directory: directory }
+        Self { world, store, shutdown, owned, registered, version, _directory: directory }
     }
 
     pub fn store(&self) -> &Sqlite {

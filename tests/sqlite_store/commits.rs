@@ -1,0 +1,175 @@
+//! What is one commit, and what becomes of writes that share one with a write that fails.
+
+use std::path::Path;
+use std::sync::{Arc, Mutex};
+
+use futures_util::future::{join, join_all};
+use outcomed::clock::{SystemClock, Timestamp};
+use outcomed::outcome::{Ids, Outcome};
+use outcomed::store::sqlite::Sqlite;
+use outcomed::store::{
+    Checkpoint, Ending, Lanes, Lease, NewRegistration, Outbox, Progress, Registry, Reservation,
+    Store,
+};
+use outcomed::task::{Kind, LaneName, State, TaskId, TaskRef};
+
+/// A store that counts the writes of every commit.
+struct Counted {
+    store: Sqlite,
+    commits: Arc<Mutex<Vec<usize>>>,
+    directory: tempfile::TempDir,
+}
+
+fn new(id: usize, client: &str, task: &str) -> NewRegistration {
+    NewRegistration {
+        id: format!("reg_{id:03}"),
+        client: client.into(),
+        task: TaskRef {
+            kind: Kind::default(),
+            account: "default".into(),
+            website_id: "7".into(),
+            delivery_task_id: task.into(),
+        },
+        callback_url: format!("https://{client}.example/hook"),
+        callback_origin: format!("https://{client}.example:443"),
+        callback_host: format!("{client}.example"),
+        metadata: "{}".into(),
+        created_at: Timestamp(1_000),
+        give_up_at: Timestamp(61_000),
+    }
+}
+
+impl Counted {
+    fn open() -> Self {
+        let directory = tempfile::tempdir().unwrap();
+        let commits = Arc::new(Mutex::new(Vec::new()));
+        let seen = Arc::clone(&commits);
+        let on_commit = Arc::new(move |writes, _| seen.lock().unwrap().push(writes));
+        let path = directory.path().join("a.db");
+        let store = Sqlite::open(&path, Arc::new(SystemClock::new()), on_commit).unwrap();
+        Self { store, commits, directory }
+    }
+
+    /// The one write that was done since the last time was one commit.
+    fn one_commit(&self, what: &str) {
+        let commits = std::mem::take(&mut *self.commits.lock().unwrap());
+        assert_eq!(commits, [1], "{what}");
+    }
+
+    fn sql(&self, sql: &str) {
+        let path: &Path = &self.directory.path().join("a.db");
+        rusqlite::Connection::open(path).unwrap().execute_batch(sql).unwrap();
+    }
+
+    async fn take(&self) -> Lease {
+        let lane = LaneName { account: "default".into(), kind: Kind::default() };
+        self.store.take(&lane, Timestamp(0)).await.unwrap().lease
+    }
+
+    async fn state(&self, id: usize) -> Option<State> {
+        self.store.find(&format!("reg_{id:03}")).await.unwrap().map(|it| it.state)
+    }
+
+    /// The row of the first task that is watched.
+    async fn task(&self, lease: &Lease) -> TaskId {
+        self.store.changes(lease, 0, 10).await.unwrap()[0].task
+    }
+}
+
+fn ending(task: TaskId) -> Ending {
+    Ending { task, at: Timestamp(70_000), progress: Progress::default(), log_id: None }
+}
+
+fn success() -> Outcome {
+    Outcome::succeeded(Ids::default())
+}
+
+#[tokio::test]
+async fn whatever_belongs_together_is_one_commit() {
+    let db = Counted::open();
+    let same_task = ["ats", "crm", "erp"].map(|client| new(client.len(), client, "t"));
+    let [mut a, mut b, mut c] = same_task;
+    (a.id, b.id, c.id) = ("reg_001".into(), "reg_002".into(), "reg_003".into());
+    db.store.register(vec![a, b, c]).await.unwrap();
+    db.one_commit("a batch of registrations");
+    let lease = db.take().await;
+    db.one_commit("an owner");
+    let task = db.task(&lease).await;
+    let checkpoint = Checkpoint {
+        reservations: Some(vec![Reservation { at: Timestamp(2_000), polls: 8 }]),
+        memory: Some(vec![1]),
+        progress: vec![(task, Progress { polls: 3, ..Progress::default() })],
+    };
+    db.store.checkpoint(&lease, checkpoint).await.unwrap();
+    db.one_commit("a checkpoint");
+    db.store.settle(&lease, ending(task), success()).await.unwrap();
+    db.one_commit("an outcome and the deliveries that it makes due");
+    assert_eq!(db.state(3).await, Some(State::Delivering));
+    db.store.redeliver("reg_001", Timestamp(90_000)).await.unwrap();
+    db.one_commit("a redelivery");
+    db.store.register(vec![new(4, "ats", "late"), new(5, "crm", "late")]).await.unwrap();
+    db.one_commit("a batch of registrations");
+    let late = db.task(&lease).await;
+    db.store.give_up(&lease, ending(late)).await.unwrap();
+    db.one_commit("the end of everybody's time, and the deliveries that it makes due");
+    assert_eq!(db.state(5).await, Some(State::Delivering));
+    db.store.cancel("reg_004", Timestamp(91_000)).await.unwrap();
+    db.one_commit("a cancellation");
+    db.store.close_callback("ats", "https://ats.example/hook", Timestamp(92_000)).await.unwrap();
+    db.one_commit("a closed callback");
+}
+
+#[tokio::test]
+async fn a_write_that_fails_midway_leaves_nothing_and_takes_nobody_along() {
+    let db = Counted::open();
+    db.store.register(vec![new(0, "ats", "t")]).await.unwrap();
+    let lease = db.take().await;
+    let task = db.task(&lease).await;
+    // The outcome is written by then; what fails is making its delivery due.
+    db.sql(
+        "CREATE TRIGGER refused BEFORE UPDATE OF body ON registration
+         BEGIN SELECT RAISE(ABORT, 'refused'); END",
+    );
+    let settling = db.store.settle(&lease, ending(task), success());
+    let others = (1..200).map(|n| {
+        let new = new(n, "crm", &format!("other{n}"));
+        async { db.store.register(vec![new]).await }
+    });
+    let (settled, others) = join(settling, join_all(others)).await;
+    settled.unwrap_err();
+    others.into_iter().for_each(|other| drop(other.unwrap()));
+    assert_eq!(db.state(199).await, Some(State::Watching));
+    db.sql("DROP TRIGGER refused");
+    db.store.settle(&lease, ending(task), success()).await.unwrap();
+    assert_eq!(db.state(0).await, Some(State::Delivering), "the first try left nothing behind");
+}
+
+#[tokio::test]
+async fn when_a_failure_takes_its_whole_commit_along_nobody_in_it_is_told_otherwise() {
+    let db = Counted::open();
+    db.store.register(vec![new(0, "ats", "t")]).await.unwrap();
+    let lease = db.take().await;
+    let task = db.task(&lease).await;
+    // As a full disk does.
+    db.sql(
+        "CREATE TRIGGER refused BEFORE UPDATE OF body ON registration
+         BEGIN SELECT RAISE(ROLLBACK, 'disk full'); END",
+    );
+    let mut hints = db.store.hints();
+    let first = (1..100).map(|n| db.store.register(vec![new(n, "crm", &format!("other{n}"))]));
+    let settling = db.store.settle(&lease, ending(task), success());
+    let last = (100..200).map(|n| db.store.register(vec![new(n, "crm", &format!("other{n}"))]));
+    let (first, (settled, last)) = join(join_all(first), join(settling, join_all(last))).await;
+    settled.unwrap_err();
+    let mut refused = 0;
+    for (n, told) in (1..).zip(first.into_iter().chain(last)) {
+        assert_eq!(db.state(n).await.is_some(), told.is_ok(), "{n}");
+        refused += u32::from(told.is_err());
+    }
+    assert!(refused > 0, "some shared its commit");
+    let mut hinted = 0;
+    while hints.try_recv().is_ok() {
+        hinted += 1;
+    }
+    assert_eq!(hinted, 199 - refused, "nobody hears of what did not happen");
+}
