@@ -252,12 +252,6 @@ impl Fleet for Stage {
     async fn report(&self, member: &Member, report: &str) -> Result<()> {
         self.fleet.report(member, report).await
     }
-    async fn keep_ticket(&self, app: &str, ticket: &str, now: Timestamp) -> Result<()> {
-        self.fleet.keep_ticket(app, ticket, now).await
-    }
-    async fn tickets(&self) -> Result<Vec<(String, String)>> {
-        self.fleet.tickets().await
-    }
     fn moves(&self) -> watch::Receiver<u64> {
         self.fleet.moves()
     }
