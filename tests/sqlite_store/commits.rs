@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex};
 
 use futures_util::future::{join, join_all};
 use outcomed::clock::{SystemClock, Timestamp};
-use outcomed::outcome::{Ids, Outcome};
+use outcomed::outcome::{Ids, Outcome, Reason};
 use outcomed::store::sqlite::Sqlite;
 use outcomed::store::{
     Checkpoint, Ending, Lanes, Lease, NewRegistration, Progress, Registry, Reservation, Store,
@@ -109,7 +109,7 @@ async fn whatever_belongs_together_is_one_commit() {
     db.store.register(vec![new(4, "ats", "late"), new(5, "crm", "late")]).await.unwrap();
     db.one_commit("a batch of registrations");
     let late = db.task(&lease).await;
-    db.store.give_up(&lease, ending(late)).await.unwrap();
+    db.store.give_up(&lease, ending(late), Outcome::unresolved(Reason::TimedOut)).await.unwrap();
     db.one_commit("the end of everybody's time, and the deliveries that it makes due");
     assert_eq!(db.state(5).await, Some(State::Delivering));
     db.store.cancel("reg_004", Timestamp(91_000)).await.unwrap();
