@@ -34,6 +34,8 @@ pub struct Stage {
     pub wall_ahead: AtomicI64,
     /// How long an upstream's connection takes, in milliseconds.
     pub connects_in: AtomicU64,
+    /// Polls that began to connect.
+    pub begun: AtomicU64,
     /// When a poll reached the upstream, and for which task.
     reached: Mutex<Vec<(i64, String)>>,
     /// Whether the upstream says that tasks succeeded.
@@ -60,6 +62,7 @@ impl Stage {
             started: Instant::now(),
             wall_ahead: AtomicI64::new(0),
             connects_in: AtomicU64::new(10),
+            begun: AtomicU64::new(0),
             reached: Mutex::default(),
             settles: AtomicBool::new(false),
             answers_in: AtomicU64::new(0),
@@ -129,7 +132,13 @@ impl Stage {
         self.sql("DROP TRIGGER refused");
     }
 
-    pub fn sql(&self, sql: &str) {
+    /// What the lane has written of itself.
+    pub fn lane(&self) -> String {
+        let db = rusqlite::Connection::open(self.directory.path().join("a.db")).unwrap();
+        db.query_row("SELECT reservations FROM lane", [], |row| row.get(0)).unwrap()
+    }
+
+    fn sql(&self, sql: &str) {
         let db = rusqlite::Connection::open(self.directory.path().join("a.db")).unwrap();
         db.execute_batch(sql).unwrap();
     }
@@ -195,6 +204,7 @@ impl Source for Stage {
     }
 
     async fn observe(&self, _website: &str, task: &str) -> std::result::Result<Polled, PollError> {
+        self.begun.fetch_add(1, Ordering::SeqCst);
         tokio::time::sleep(Duration::from_millis(self.connects_in.load(Ordering::SeqCst))).await;
         self.reached.lock().unwrap().push((self.now(), task.to_owned()));
         let settled = self.settles.load(Ordering::SeqCst);
