@@ -152,6 +152,7 @@ impl Stage {
             store: self.store.clone(),
             fleet: self.clone(),
             member: self.fleet.join("here", self.wall()).await.unwrap(),
+            follower: Arc::new(()),
             upstreams: watch::channel(upstreams).1,
             settings: Polling {
                 give_up_after: Duration::from_secs(3_600),
