@@ -7,6 +7,7 @@ mod postgres_cluster;
 mod postgres_store {
     pub mod cost;
     pub mod crowd;
+    pub mod durable;
     pub mod first_version;
     pub mod fixture;
     pub mod isolation;

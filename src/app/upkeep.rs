@@ -113,9 +113,7 @@ impl Upkeep {
         let now = self.clock.steady();
         let store_beat = watchdog.heartbeat("store", STORE_SILENT_MAX, now);
         let board = Arc::clone(&self.board);
-        watchdog.watch("lanes", LANE_SILENT_MAX, move || {
-            board.read().into_iter().map(|(_, lane)| lane.alive_at).min()
-        });
+        watchdog.watch("lanes", LANE_SILENT_MAX, move || board.slowest());
         let probe = || {
             let (store, now) = (Arc::clone(&self.store), self.clock.wall());
             async move {

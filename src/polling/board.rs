@@ -194,6 +194,13 @@ impl Board {
         known.into_iter().collect()
     }
 
+    /// When the loop that has come round least lately did: one that hangs is not made up for by the
+    /// others. `None`: there is no loop.
+    #[must_use]
+    pub fn slowest(&self) -> Option<Steady> {
+        lock(&self.lanes).values().map(|lane| lane.alive_at).min()
+    }
+
     /// What every lane said last, whose ever it is, by name.
     #[must_use]
     pub fn read_all(&self) -> Vec<(LaneName, LaneStatus)> {
@@ -250,4 +257,39 @@ fn of_account<'a>(
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_slowest_lane_is_what_the_watchdog_watches() {
+        let board = Board::default();
+        assert_eq!(board.slowest(), None);
+        for (account, alive_at) in [("a", 9_000), ("b", 1_000), ("c", 5_000)] {
+            let lane = LaneName { account: account.into(), kind: Kind::default() };
+            let status = LaneStatus {
+                suspended: None,
+                failing: None,
+                answered: None,
+                watched: 0,
+                polls_last_second: 0,
+                polls_last_minute: 0,
+                quota: QuotaLimits::default(),
+                figures: None,
+                alive_at: Steady(alive_at),
+            };
+            board.post(&lane, status);
+        }
+        assert_eq!(board.slowest(), Some(Steady(1_000)));
+    }
+
+    #[test]
+    fn what_is_ours_ends_with_the_lease() {
+        let board = Board::default();
+        assert!(!board.is_ours(Steady(i64::MIN)), "before the first heartbeat nothing is");
+        board.stand(|standing| standing.until = Steady(5_000));
+        assert!(board.is_ours(Steady(4_999)) && !board.is_ours(Steady(5_000)));
+    }
 }
