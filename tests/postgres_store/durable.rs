@@ -7,7 +7,7 @@ use outcomed::outcome::{Outcome, Reason};
 use outcomed::store::fleet::Fleet;
 use outcomed::store::postgres::{OpenError, Postgres};
 use outcomed::store::{
-    Attempt, AttemptDetails, Checkpoint, Delivery, Lanes, Next, Outbox, Registry, Reservation,
+    Attempt, AttemptDetails, Checkpoint, Destination, Lanes, Next, Outbox, Registry, Reservation,
     Store,
 };
 
@@ -58,15 +58,8 @@ async fn live(db: &Database) {
     a.store.checkpoint(&lease, checkpoint).await.unwrap();
     a.store.beat(&a.me, &[lease]).await.unwrap();
     a.store.settle(&lease, ending(task), success()).await.unwrap();
-    let delivery = Delivery {
-        registration_id: "reg_t1".into(),
-        client: "ats".into(),
-        callback_url: String::new(),
-        body: Vec::new(),
-        attempts: 0,
-        round: 0,
-        due_at: Timestamp(5_000),
-    };
+    let ats = Destination::new("ats", "https://ats.example:443");
+    let delivery = a.store.due(&ats, Timestamp(9_000), 1).await.unwrap().remove(0);
     assert!(a.store.record_attempt(&delivery, attempt(), Next::Delivered).await.unwrap());
     a.store.redeliver("reg_t1", Timestamp(7_000)).await.unwrap();
     let late = a.watch(&lease, "one", "t2").await;
