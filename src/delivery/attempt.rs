@@ -73,15 +73,13 @@ impl Attempting {
     /// Makes one attempt. What it returns is durable.
     pub(super) async fn attempt(&self, delivery: &Delivery, config: &Config) -> (Pulse, Ended) {
         let now = self.clock.wall();
-        if !(self.ours)() {
+        let over_by = now.after(config.delivery.timeout.saturating_add(OVERDUE));
+        let begun = (self.ours)().then(|| self.handover.begin(delivery, over_by));
+        let Some(under_way) = begun.flatten() else {
             // Another daemon may be sending it: the rows will say, once they can be read. It is
             // still due in them, so the wait is here: else it would be fetched again at once.
             tokio::time::sleep(NOT_OURS_WAIT).await;
             return (Pulse::Unknown, Ended::Changed);
-        }
-        let over_by = now.after(config.delivery.timeout.saturating_add(OVERDUE));
-        let Some(under_way) = self.handover.begin(delivery, over_by) else {
-            return (Pulse::Unknown, Ended::DueAgain(now.after(NOT_OURS_WAIT)));
         };
         let over = self.begun(delivery, config, now).await;
         under_way.over();

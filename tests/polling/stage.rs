@@ -40,8 +40,9 @@ pub struct Stage {
     reached: Mutex<Vec<(i64, String)>>,
     /// Whether the upstream says that tasks succeeded.
     pub settles: AtomicBool,
-    /// How long a beat or a claim takes to be answered, in milliseconds.
-    pub answers_in: AtomicU64,
+    /// How long a beat, or a claim, takes to be answered, in milliseconds.
+    pub beats_in: AtomicU64,
+    pub claims_in: AtomicU64,
     /// Whether the fleet hears nothing any more.
     pub deaf: AtomicBool,
     /// When the last beat or claim that was answered was sent.
@@ -65,7 +66,8 @@ impl Stage {
             begun: AtomicU64::new(0),
             reached: Mutex::default(),
             settles: AtomicBool::new(false),
-            answers_in: AtomicU64::new(0),
+            beats_in: AtomicU64::new(0),
+            claims_in: AtomicU64::new(0),
             deaf: AtomicBool::new(false),
             asked: AtomicI64::new(0),
             lasts,
@@ -220,12 +222,12 @@ impl Source for Stage {
 
 impl Stage {
     /// What a question to the fleet goes through. One that nobody hears is never answered.
-    async fn heard(&self) -> i64 {
+    async fn heard(&self, answered_in: &AtomicU64) -> i64 {
         let asked = self.now();
         if self.deaf.load(Ordering::SeqCst) {
             std::future::pending::<()>().await;
         }
-        tokio::time::sleep(Duration::from_millis(self.answers_in.load(Ordering::SeqCst))).await;
+        tokio::time::sleep(Duration::from_millis(answered_in.load(Ordering::SeqCst))).await;
         asked
     }
 }
@@ -236,13 +238,13 @@ impl Fleet for Stage {
         self.fleet.join(name, now).await
     }
     async fn beat(&self, member: &Member, held: &[Lease]) -> Result<Roster> {
-        let asked = self.heard().await;
+        let asked = self.heard(&self.beats_in).await;
         let roster = self.fleet.beat(member, held).await?;
         self.asked.fetch_max(asked, Ordering::SeqCst);
         Ok(Roster { lasts: self.lasts, ..roster })
     }
     async fn claim(&self, member: &Member, lane: &LaneName) -> Result<Option<Claimed>> {
-        let asked = self.heard().await;
+        let asked = self.heard(&self.claims_in).await;
         let claimed = self.fleet.claim(member, lane).await?;
         self.asked.fetch_max(asked, Ordering::SeqCst);
         Ok(claimed.map(|claimed| Claimed { lasts: self.lasts, ..claimed }))
@@ -257,7 +259,7 @@ impl Fleet for Stage {
         self.fleet.holdings(now).await
     }
     async fn members(&self) -> Result<Vec<Present>> {
-        self.heard().await;
+        self.heard(&self.beats_in).await;
         self.fleet.members().await
     }
     async fn report(&self, member: &Member, report: &str) -> Result<()> {
