@@ -1,5 +1,6 @@
 //! Inputs at given times, and exactly the steps that follow.
 
+mod bounds;
 mod expiring;
 mod failing;
 mod planning;

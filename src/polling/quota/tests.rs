@@ -157,3 +157,19 @@ fn what_had_not_arrived_when_more_was_reserved_counts_as_spent_later() {
     next.restore(&stored, Steady(5_000));
     assert_eq!(next.used(Steady(5_000)), (12, 16));
 }
+
+#[test]
+fn a_poll_ages_from_its_reply_or_from_when_it_has_certainly_arrived() {
+    let full = |replied: i64| {
+        let mut quota = quota();
+        quota.reserved(RESERVE_MAX, Steady(0));
+        (0..50).for_each(|_| quota.spend(Steady(0)));
+        (0..50).for_each(|_| quota.replied(Steady(0), Steady(replied)));
+        quota.earliest(Steady(replied))
+    };
+    assert_eq!(full(0), Steady(1_020));
+    assert_eq!(full(900), Steady(1_920), "it may have arrived just before its reply was sent");
+    assert_eq!(full(2_000), Steady(3_020));
+    assert_eq!(full(2_500), Steady(3_020), "by two seconds it has arrived");
+    assert_eq!(full(9_000), Steady(9_000));
+}

@@ -110,3 +110,28 @@ async fn progress_that_a_failed_write_held_goes_with_the_next_one() {
     worker.happened(Event::ProgressWritten { progress, stored: Ok(()) });
     assert_eq!(worker.progress_to_write(now).0.progress, []);
 }
+
+#[tokio::test]
+async fn a_task_registered_again_while_its_end_was_being_stored_is_read_again() {
+    let (mut worker, _directory) = worker().await;
+    let now = worker.context.clock.steady();
+    let watched = worker.lane.watched(TASK).unwrap().clone();
+    worker.lane.forget(TASK);
+    worker.lane.watch(TASK, Watched { give_up_at: now, last_pending: Some(now), ..watched }, now);
+    let step = worker.lane.next(now);
+    assert_eq!(step, Step::GiveUp { task: TASK }, "it was seen pending just now");
+    worker.happened(Event::Loaded(Ok(Vec::new())));
+    let watch = Watch {
+        website_id: "7".into(),
+        delivery_task_id: "t".into(),
+        registered_at: worker.context.clock.wall(),
+        give_up_at: worker.context.clock.wall().after(Duration::from_secs(60)),
+        progress: crate::store::Progress::default(),
+    };
+    let change = Change { task: TASK, version: 7, watch: Some(watch) };
+    worker.happened(Event::Loaded(Ok(vec![change])));
+    assert!(worker.version == 7 && worker.loading == Loading::Idle);
+    worker.happened(Event::Ended { task: TASK, next: Ok(None) });
+    assert!(worker.version < 7, "that change came too early");
+    assert!(worker.loading == Loading::UnderWay);
+}
