@@ -55,5 +55,9 @@ mod tests {
         let again = ["http.open_metrics", "retention.delivered"];
         assert_eq!(restart_needed(&after, &new), again, "said until it is true");
         assert_eq!(restart_needed(&after, &old), Vec::<&str>::new(), "taken back");
+        new.store = crate::config::StoreUrl::Sqlite("elsewhere".into());
+        new.polling.give_up_after = Duration::from_secs(1);
+        assert_eq!(restart_needed(&old, &new).len(), 4);
+        assert_eq!(restart_needed(&old, &reloaded(&old, new)), Vec::<&str>::new(), "as it runs");
     }
 }

@@ -113,3 +113,62 @@ impl Drop for Guard {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::outcome::{Ids, Outcome};
+    use crate::store::sqlite::Sqlite;
+    use crate::store::{Destination, Ending, Lanes, NewRegistration, Progress, Registry};
+    use crate::task::{Kind, TaskRef};
+
+    fn new(number: u32) -> NewRegistration {
+        NewRegistration {
+            id: format!("reg_{number}"),
+            client: "ats".into(),
+            task: TaskRef {
+                kind: Kind::default(),
+                account: "default".into(),
+                website_id: "7".into(),
+                delivery_task_id: "t".into(),
+            },
+            callback_url: format!("https://a.example/{number}"),
+            callback_origin: "https://a.example:443".into(),
+            callback_host: "a.example".into(),
+            metadata: "{}".into(),
+            created_at: Timestamp(1_000),
+            give_up_at: Timestamp(61_000),
+        }
+    }
+
+    #[tokio::test]
+    async fn what_is_under_way_is_due_again_after_the_last_of_it_is_over_and_nothing_else_begins() {
+        let directory = tempfile::tempdir().unwrap();
+        let store = Arc::new(Sqlite::open_simulated(&directory.path().join("a.db")).unwrap());
+        store.register((1..=3).map(new).collect()).await.unwrap();
+        let lease = store.take(&new(1).task.lane(), Timestamp(0)).await.unwrap().lease;
+        let task = store.changes(&lease, 0, 1).await.unwrap()[0].task;
+        let at = Timestamp(5_000);
+        let ending = Ending { task, at, progress: Progress::default(), log_id: None };
+        store.settle(&lease, ending, Outcome::succeeded(Ids::default())).await.unwrap();
+        let to = Destination::new("ats", "https://a.example:443");
+        let due = async |at| {
+            let rows = store.due(&to, Timestamp(at), 9).await.unwrap();
+            rows.into_iter().map(|row| row.registration_id).collect::<Vec<_>>()
+        };
+        let rows = store.due(&to, at, 9).await.unwrap();
+        let (lane, handover) = (rows[0].lane, Handover::new(store.clone()));
+        let over_by = [30_000, 20_000].map(Timestamp);
+        let under_way: Vec<_> =
+            rows.iter().zip(over_by).map(|(row, by)| handover.begin(row, by).unwrap()).collect();
+        handover.give_up(lane + 1).await;
+        assert_eq!(due(5_000).await.len(), 3, "another lane's");
+        handover.give_up(lane).await;
+        assert_eq!(due(29_999).await, ["reg_3"], "which nobody was sending");
+        assert_eq!(due(30_000).await.len(), 3);
+        assert!(handover.begin(&rows[2], over_by[0]).is_none(), "the next owner sends it");
+        handover.claimed(lane);
+        assert!(handover.begin(&rows[2], over_by[0]).is_some());
+        under_way.into_iter().for_each(Guard::over);
+    }
+}

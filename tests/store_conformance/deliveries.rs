@@ -91,6 +91,12 @@ pub async fn an_attempt_recorded_twice_changes_the_registration_once(db: Fixture
     let again = Next::RetryAt(Timestamp(9_000));
     assert!(!db.store.record_attempt(&delivery, attempt(1, 5_001, 503), again).await.unwrap());
     assert_eq!(db.find("1").await.state, State::Delivered);
+    // Nor does it move what was made due again meanwhile.
+    db.store.redeliver("reg_1", Timestamp(10_000)).await.unwrap();
+    let anew = due(&db, 10_000).await;
+    assert!(!db.store.record_attempt(&delivery, attempt(1, 5_001, 503), again).await.unwrap());
+    assert_eq!(due(&db, 10_000).await, anew);
+    assert_eq!((anew[0].round, anew[0].attempts), (0, 1));
 }
 
 pub async fn an_attempt_on_a_cancelled_registration_only_reaches_the_log(db: Fixture) {

@@ -113,6 +113,12 @@ pub async fn an_outcome_is_set_once(db: Fixture) {
         .await
         .unwrap();
     assert_eq!(first, second, "the bytes are fixed when the outcome is stored");
+    // Nor does the progress of a poll that was under way move what was seen.
+    let progress = Progress { polls: 99, ..Progress::default() };
+    let late = Checkpoint { progress: vec![(task, progress)], ..Checkpoint::default() };
+    db.store.checkpoint(&lease, late).await.unwrap();
+    let told = db.register(new("2", "crm", "t1")).await.outcome.unwrap();
+    assert_eq!((told.observed.polls, told.observed.last_pending_at), (3, Some(Timestamp(4_500))));
 }
 
 pub async fn a_deadline_ends_only_the_registrations_whose_time_is_over(db: Fixture) {

@@ -135,3 +135,32 @@ async fn a_task_registered_again_while_its_end_was_being_stored_is_read_again() 
     assert!(worker.version < 7, "that change came too early");
     assert!(worker.loading == Loading::UnderWay);
 }
+
+#[tokio::test]
+async fn a_quota_that_a_reload_changed_holds_from_then_on() {
+    let (mut worker, _directory) = worker().await;
+    let (changed, upstreams) = watch::channel(Arc::new(BTreeMap::new()));
+    worker.upstreams = upstreams;
+    let quota = crate::config::QuotaLimits { per_second: 3, per_minute: 7 };
+    let upstream = Upstream { source: Arc::new(Unasked), quota };
+    changed.send_replace(Arc::new([("default".to_owned(), upstream)].into()));
+    worker.reconfigure();
+    assert_eq!(worker.lane.quota().limits(), quota);
+}
+
+struct Unasked;
+
+#[async_trait::async_trait]
+impl crate::source::Source for Unasked {
+    async fn prepare(&self) -> Result<(), crate::source::PollError> {
+        Ok(())
+    }
+
+    async fn observe(
+        &self,
+        _website: &str,
+        _task: &str,
+    ) -> Result<crate::source::Polled, crate::source::PollError> {
+        Err(crate::source::PollError::Token)
+    }
+}
