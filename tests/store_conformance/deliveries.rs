@@ -163,9 +163,14 @@ fn kept() -> (State, Option<String>) {
     (State::Undeliverable, Some("callback_gone".to_owned()))
 }
 
+/// With the very URL that said 410 to another client.
+fn at_the_gone_one(new: NewRegistration) -> NewRegistration {
+    NewRegistration { callback_url: "https://ats.example/hook".into(), ..new }
+}
+
 pub async fn what_others_wait_for_at_a_gone_callback_is_watched_and_kept(db: Fixture) {
     db.register(new("2", "ats", "t2")).await;
-    db.register(new("3", "crm", "t2")).await;
+    db.register(at_the_gone_one(new("3", "crm", "t2"))).await;
     db.register(new("4", "ats", "t4")).await;
     said_410(&db).await;
     for id in ["2", "3", "4"] {
@@ -194,7 +199,10 @@ pub async fn what_waits_for_a_gone_callback_ends_step_by_step(db: Fixture) {
     for n in 2..7 {
         db.settled(&n.to_string(), "ats", &format!("t{n}"), 5_500).await;
     }
-    db.settled("8", "crm", "t8", 5_500).await;
+    db.register(at_the_gone_one(new("8", "crm", "t8"))).await;
+    let lease = db.take().await.lease;
+    let task = db.task(&lease, "t8").await;
+    db.store.settle(&lease, ending(task, 5_500), success()).await.unwrap();
     let url = "https://ats.example/hook";
     let end = |limit| db.store.end_gone("ats", url, Timestamp(6_100), limit);
     assert_eq!(end(9).await.unwrap(), 0, "nobody said 410");
