@@ -57,6 +57,8 @@ pub struct Roster {
     pub lasts: Duration,
     /// Those of the leases held that are another's by now.
     pub lost: Vec<Lease>,
+    /// Every lane that is the member's by the store, whether it knows or not.
+    pub mine: Vec<(LaneName, Lease)>,
 }
 
 /// A lane that was claimed.

@@ -5,7 +5,9 @@ use std::time::Duration;
 use outcomed::clock::Timestamp;
 use outcomed::outcome::{Outcome, Reason};
 use outcomed::store::fleet::{Fleet, LEASE, LEASE_MARGIN};
-use outcomed::store::{Checkpoint, Destination, Hint, Lanes, Outbox, Registry, Store, StoreError};
+use outcomed::store::{
+    Checkpoint, Destination, Hint, Lanes, Lease, Outbox, Registry, Store, StoreError,
+};
 use outcomed::task::State;
 use tokio::time::Instant;
 
@@ -141,6 +143,9 @@ async fn a_lane_that_is_given_up_is_another_s_at_once() {
     let db = database();
     let (a, b) = (db.daemon("a").await, db.daemon("b").await);
     let (one, two) = (a.claim("one").await.unwrap(), a.claim("two").await.unwrap());
+    let known = a.store.beat(&a.me, &[]).await.unwrap().mine;
+    let leases: Vec<Lease> = known.into_iter().map(|(_, lease)| lease).collect();
+    assert_eq!(leases, [one.lane.lease, two.lane.lease], "even if it has forgotten them");
     let mut moves = b.store.moves();
     moves.mark_unchanged();
     a.store.release(&one.lane.lease).await.unwrap();

@@ -175,6 +175,13 @@ impl Tenure {
             self.busy = busy;
         }
         self.spread();
+        // Its worker was refused a write, or its claim's answer was lost; and as long as it is ours
+        // nobody else can take it.
+        for (lane, lease) in roster.mine {
+            if !self.lanes.contains_key(&lane) && !self.wanted.contains(&lane) {
+                self.lanes.insert(lane, Stage::Vacant(lease));
+            }
+        }
         proves
     }
 

@@ -42,7 +42,8 @@ impl Fleet for Alone {
     }
 
     async fn beat(&self, member: &Member, _held: &[Lease]) -> Result<Roster> {
-        Ok(Roster { members: vec![member.clone()], lasts: Duration::MAX, lost: Vec::new() })
+        let (members, lasts) = (vec![member.clone()], Duration::MAX);
+        Ok(Roster { members, lasts, lost: Vec::new(), mine: Vec::new() })
     }
 
     async fn claim(&self, member: &Member, lane: &LaneName) -> Result<Option<Claimed>> {

@@ -68,6 +68,7 @@ pub(super) async fn beat(
         members: members.iter().map(|row| read_member(row, 0)).collect::<Tried<_>>()?,
         lasts: LEASE.saturating_sub(LEASE_MARGIN),
         lost: held.iter().filter(|l| !still.contains(&(l.lane, l.epoch))).copied().collect(),
+        mine: mine.iter().map(|mine| (mine.name.clone(), mine.lease)).collect(),
     };
     Ok((roster, mine))
 }

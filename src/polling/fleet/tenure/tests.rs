@@ -20,7 +20,7 @@ fn member(n: u128) -> Member {
 
 fn roster(members: &[u128], lost: &[Lease]) -> Roster {
     let members = members.iter().map(|n| member(*n)).collect();
-    Roster { members, lasts: LEASE, lost: lost.to_vec() }
+    Roster { members, lasts: LEASE, lost: lost.to_vec(), mine: Vec::new() }
 }
 
 fn lanes(count: usize) -> BTreeSet<LaneName> {
@@ -146,6 +146,19 @@ fn a_lane_that_is_lost_is_abandoned_at_once_and_not_given_up() {
     assert_eq!(steps(&mut tenure, Steady(11_000)), [Step::Beat]);
     tenure.beaten(Steady(11_000), roster(&[1], &[]), Some(lanes(2)));
     assert_eq!(steps(&mut tenure, Steady(11_001)), [Step::Claim(lane(0))]);
+}
+
+#[test]
+fn a_lane_that_is_ours_without_a_worker_is_given_up_for_the_one_that_is_to_have_it() {
+    let mut tenure = settled(1);
+    // Refused a write while the lease had run out, which nobody else took.
+    tenure.ended(&lane(0));
+    let others: Vec<u128> = (1..40).collect();
+    assert_eq!(steps(&mut tenure, Steady(2_000)), [Step::Beat]);
+    let mine = vec![(lane(0), lease(0, 1))];
+    let roster = Roster { mine, ..roster(&others, &[]) };
+    tenure.beaten(Steady(2_000), roster, Some(lanes(1)));
+    assert_eq!(steps(&mut tenure, Steady(2_001)), [Step::Release(lane(0), lease(0, 1))]);
 }
 
 #[test]
