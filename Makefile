@@ -1,7 +1,7 @@
 # `cargo run --release -- demo` and `make test` are the two commands. Both work on a machine with
 # Rust and Debian; the tests want root (they boot a systemd of their own and run a Postgres).
 
-.PHONY: test check demo setup package mutants
+.PHONY: test check demo setup package mutants simulate
 
 test: setup
 	cargo test --no-fail-fast
@@ -13,6 +13,10 @@ check:
 	cargo fmt --check
 	cargo clippy --all-targets -- -D warnings
 	RUSTDOCFLAGS=-Dwarnings cargo doc --no-deps
+
+# A thousand simulated histories; SIM_SEEDS=100000 for more. tests/simulation.rs says how to replay.
+simulate:
+	SIM_SEEDS=$${SIM_SEEDS:-1000} cargo test --profile simulation --test simulation
 
 # Changes the code that must not be wrong, one place at a time, and expects a test to notice each.
 # Needs cargo-mutants, and half an hour or more.

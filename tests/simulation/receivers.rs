@@ -4,41 +4,19 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use outcomed::config::{Client, Config, Role, SigningSecret};
+use outcomed::config::{Client, Config, Delivery, Role, SigningSecret};
 use outcomed::delivery::send::{Class, Courier, Parcel, Reply};
-use outcomed::delivery::{self, Parts};
-use outcomed::observability::Metrics;
-use outcomed::store::Store;
-use rand::RngExt;
-use tokio::sync::watch;
-use tokio_util::sync::CancellationToken;
+use outcomed::store::Registry;
 
-use super::clients::CLIENTS;
+use super::clients::{CLIENTS, is_sick};
+use super::store::Door;
 use super::world::Shared;
 
-const DRAIN: Duration = Duration::from_secs(5);
+/// Short, so that a history may see its end.
+pub const RETRY_DELAYS: [u64; 6] = [1, 3, 5, 10, 20, 30];
 
-/// Runs the daemon's delivery loop against the simulated receivers.
-pub async fn run_delivery(world: &Shared, store: &Arc<dyn Store>, shutdown: &CancellationToken) {
-    let chance = world.clone();
-    let (_health, questions) = delivery::health::desk();
-    let parts = Parts {
-        hints: store.hints(),
-        outbox: store.clone(),
-        config: watch::channel(Arc::new(config())).1,
-        clock: Arc::new(world.clone()),
-        metrics: Arc::new(Metrics::default()),
-        courier: Arc::new(Receivers { world: world.clone(), store: Arc::clone(store) }),
-        questions,
-        closed: tokio::sync::mpsc::channel(1).0,
-        handover: delivery::handover::Handover::new(store.clone()),
-        ours: Arc::new(|| true),
-        jitter: Arc::new(move || chance.lock().rng.random_range(-1.0..=1.0)),
-    };
-    delivery::run(parts, shutdown.clone(), DRAIN).await;
-}
-
-fn config() -> Config {
+/// Every client, with a schedule that a history may see the end of.
+pub fn config() -> Config {
     let client = |name: &&str| Client {
         name: (*name).to_owned(),
         role: Role::Client,
@@ -49,64 +27,104 @@ fn config() -> Config {
         tls_identity: None,
         alert_url: None,
     };
-    Config { clients: CLIENTS.iter().map(client).collect(), ..Config::default() }
+    let config = Config { clients: CLIENTS.iter().map(client).collect(), ..Config::default() };
+    let retry_delays = RETRY_DELAYS.map(Duration::from_secs).to_vec();
+    Config { delivery: Delivery { retry_delays, ..config.delivery.clone() }, ..config }
 }
 
-struct Receivers {
-    world: Shared,
-    store: Arc<dyn Store>,
+pub struct Receivers {
+    pub world: Shared,
+    pub door: Arc<Door>,
+    pub node: usize,
+}
+
+/// An attempt under way, whether it ends or is cut off.
+struct UnderWay<'a>(&'a Shared, String, usize);
+
+impl Drop for UnderWay<'_> {
+    fn drop(&mut self) {
+        let mut world = self.0.lock();
+        if world.under_way.get(&self.1) == Some(&self.2) {
+            world.under_way.remove(&self.1);
+        }
+    }
 }
 
 impl Receivers {
-    async fn delay(&self, low: i64, high: i64) {
-        let delay = self.world.between(low, high).unsigned_abs();
-        tokio::time::sleep(Duration::from_millis(delay)).await;
+    /// Nothing is told before its outcome is stored, and always the same.
+    async fn check(&self, id: &str, parcel: &Parcel) {
+        let registration = id.replacen("msg_", "reg_", 1);
+        let found = match self.door.store() {
+            Some(store) => store.find(&registration).await.ok().flatten(),
+            None => None,
+        };
+        if found.is_none_or(|row| row.outcome.is_none()) {
+            self.world.violated(format!("{registration} is told before its outcome is stored"));
+        }
+        self.world.sends(self.node, id, &parcel.body);
     }
 
-    /// What holds at every attempt: the outcome is stored, and neither id nor bytes ever change.
-    async fn check(&self, parcel: &Parcel) -> String {
-        let id = parcel.headers.id.clone();
-        let registration = id.replace("msg_", "reg_");
-        let row = loop {
-            // The store may refuse at the moment; what it holds does not depend on that.
-            if let Ok(row) = self.store.find(&registration).await {
-                break row.unwrap_or_else(|| panic!("{registration} is told but not stored"));
+    /// How this receiver is, whatever the callback.
+    async fn sick(&self, parcel: &Parcel) -> Option<Reply> {
+        let url = parcel.url.as_str();
+        if is_sick(&self.world, url) {
+            if url.contains("sick.example") {
+                self.world.delay(3_000, 5_000).await;
+                return Some(Reply::broken(Class::Timeout, "no reply"));
             }
-        };
-        let told = outcomed::outcome::read(&parcel.body).unwrap();
-        assert_eq!(row.outcome, Some(told), "told before it was stored");
-        let mut world = self.world.lock();
-        let first = world.sent.entry(id.clone()).or_insert_with(|| parcel.body.to_vec());
-        assert_eq!(*first, parcel.body.to_vec(), "the bytes of {id} changed");
-        id
+            return Some(Reply { status: Some(500), ..Reply::default() });
+        }
+        self.world
+            .lock()
+            .gone
+            .contains(url)
+            .then(|| Reply { status: Some(410), ..Reply::default() })
+    }
+
+    /// A deployment, or a bad moment.
+    async fn failing(&self, parcel: &Parcel) -> Option<Reply> {
+        if !self.world.lock().faults.receivers_fail || self.world.lock().calm {
+            return None;
+        }
+        let now = self.world.lock().now_of(self.node);
+        let host = parcel.url.host_str().unwrap_or_default();
+        let shift = host.bytes().map(i64::from).sum::<i64>() * 1_000;
+        if (now + shift).rem_euclid(70_000) < 25_000 {
+            let retry_after = Some("1".to_owned());
+            return Some(Reply { status: Some(503), retry_after, ..Reply::default() });
+        }
+        if self.world.chance(0.05) {
+            self.world.delay(14_000, 15_000).await;
+            return Some(Reply::broken(Class::Timeout, "no reply"));
+        }
+        if self.world.chance(0.1) {
+            let retry_after = self.world.chance(0.5).then(|| "7".to_owned());
+            return Some(Reply { status: Some(503), retry_after, ..Reply::default() });
+        }
+        None
     }
 }
 
 #[async_trait]
 impl Courier for Receivers {
     async fn send(&self, parcel: Parcel) -> Reply {
-        let id = self.check(&parcel).await;
-        self.world.effect().await;
-        self.delay(1, 200).await;
-        if self.world.chance(0.05) {
-            self.delay(14_000, 15_000).await;
-            return Reply::broken(Class::Timeout, "no reply");
-        }
-        if self.world.chance(0.15) {
-            let mut reply = Reply { status: Some(503), ..Reply::default() };
-            if self.world.chance(0.5) {
-                reply.retry_after = Some("7".to_owned());
-            }
+        self.world.effect(self.node).await;
+        let id = parcel.headers.id.clone();
+        self.check(&id, &parcel).await;
+        let _under_way = UnderWay(&self.world, id.clone(), self.node);
+        self.world.delay(1, 200).await;
+        if let Some(reply) = self.sick(&parcel).await {
             return reply;
         }
-        {
-            let mut world = self.world.lock();
-            let entry = world.accepted.entry(id).or_insert_with(|| (parcel.body.to_vec(), 0));
-            entry.1 += 1;
+        if let Some(reply) = self.failing(&parcel).await {
+            return reply;
         }
-        self.delay(1, 200).await;
-        self.world.effect().await;
-        if self.world.chance(0.03) {
+        let now = self.world.lock().now_of(self.node);
+        self.world.lock().accepted.entry(id).or_insert_with(|| (parcel.body.to_vec(), now));
+        self.world.delay(1, 200).await;
+        self.world.effect(self.node).await;
+        if self.world.fault(|faults| faults.receivers_forget, 0.1) {
+            self.world.delay(1, 14_000).await;
             return Reply::broken(Class::Reset, "the reply was lost");
         }
         Reply { status: Some(200), ..Reply::default() }
