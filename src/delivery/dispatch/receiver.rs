@@ -41,6 +41,8 @@ pub(super) struct Receiver {
     ended_while_fetching: BTreeSet<String>,
     /// What was due was learned by a scan: behind it there may be more, due later.
     scanned: bool,
+    /// Somebody said that a row is due. By another daemon's clock it may be so before it is by ours.
+    hinted: bool,
     /// Where the dispatcher has put it.
     pub(super) place: Place,
 }
@@ -90,6 +92,7 @@ impl Receiver {
     }
 
     pub(super) fn due_now(&mut self) {
+        self.hinted = true;
         self.more = true;
     }
 
@@ -164,13 +167,14 @@ impl Receiver {
         self.fetching = false;
         let exhausted = rows.len() < usize::try_from(asked).unwrap_or(usize::MAX);
         self.more |= !exhausted;
+        let early = std::mem::take(&mut self.hinted) && rows.is_empty();
         self.page_read_at = now;
         self.page = rows;
         let (under_way, ended) = (&self.under_way, &self.ended_while_fetching);
         self.page.retain(|row| {
             !under_way.contains_key(&row.registration_id) && !ended.contains(&row.registration_id)
         });
-        exhausted && std::mem::take(&mut self.scanned)
+        exhausted && std::mem::take(&mut self.scanned) || early
     }
 
     pub(super) fn fetch_failed(&mut self) {

@@ -16,6 +16,17 @@ fn what_is_due_at_the_start_is_found_by_a_scan_and_all_of_it_is_sent_once() {
 }
 
 #[test]
+fn what_is_due_by_another_daemons_clock_first_is_found_soon_after() {
+    let mut world = World::new();
+    world.receiver("a", 10, Pulse::Alive);
+    world.run(1_000_000 + 100);
+    world.add("a", "ats", 1, world.now + 5);
+    world.hint("a");
+    world.run(world.now + 1_500);
+    assert_eq!(world.finished.len(), 1, "not only by the next scan");
+}
+
+#[test]
 fn an_origin_is_given_one_two_four_and_at_most_its_limit_at_once() {
     let mut world = World::new();
     world.receiver("a", 100, Pulse::Alive);
