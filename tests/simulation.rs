@@ -6,7 +6,7 @@
 //! - `SIM_SEEDS=100000 cargo test --test simulation` runs that many; `SIM_FROM=5000` starts there and
 //!   `SIM_GO_ON=1` does not end at the first that breaks a promise.
 //! - `SIM_SEED=7 cargo test --test simulation` replays one, and leaves its whole history in
-//!   `target/simulation/seed-7.log`. A failing seed leaves the same, and says so.
+//!   `target/histories/seed-7.log`. A failing seed leaves the same, and says so.
 
 mod simulation {
     pub mod clients;
@@ -75,7 +75,7 @@ fn check(seed: u64, keep: bool) -> Result<(), String> {
     if !keep && violation.is_none() {
         return Ok(());
     }
-    let directory = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join("../simulation");
+    let directory = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join("../histories");
     std::fs::create_dir_all(&directory).unwrap();
     let file = directory.join(format!("seed-{seed}.log"));
     std::fs::write(&file, trace.join("\n")).unwrap();

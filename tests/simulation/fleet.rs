@@ -1,6 +1,6 @@
 //! The fleet's seam over the simulated leases, as Postgres implements it.
 
-use std::collections::BTreeMap;
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -16,7 +16,7 @@ use tokio::sync::watch;
 use uuid::Uuid;
 
 use super::leases::Owned;
-use super::store::Door;
+use super::store::{ALL, Door};
 use super::world::Shared;
 
 /// One daemon's view of the fleet.
@@ -53,6 +53,7 @@ impl Members {
             let mut world = self.world.lock();
             let owned = Owned { owner: member.id, lease: taken.lease, since: now };
             world.leases.lanes.insert(lane.clone(), owned);
+            world.leases.names.insert(taken.lease.lane, lane.clone());
             let reserved = world.leases.reserved.get(&taken.lease.lane).copied();
             (reserved, world.leases.members[&member.id].expires_at)
         };
@@ -142,13 +143,15 @@ impl Fleet for Members {
 
     async fn holdings(&self, _now: Timestamp) -> Result<Vec<Holding>> {
         let store = self.door.enter("holdings").await?;
-        let busy = store.lanes().await?;
+        let mut busy: BTreeSet<LaneName> = store.lanes().await?.into_iter().collect();
+        for (to, _) in store.destinations().await? {
+            let rows = store.due(&to, Timestamp(i64::MAX), ALL).await?;
+            let leases = &self.world.lock().leases;
+            busy.extend(rows.iter().filter_map(|row| leases.names.get(&row.lane).cloned()));
+        }
         let now = self.now();
         let holdings = {
             let world = self.world.lock();
-            // A lane whose deliveries are not over is busy too; here every lane there was.
-            let mut lanes: BTreeMap<LaneName, ()> = busy.into_iter().map(|it| (it, ())).collect();
-            lanes.extend(world.leases.lanes.keys().map(|lane| (lane.clone(), ())));
             let holding = |lane: LaneName| {
                 let owned = world.leases.lanes.get(&lane);
                 let alive = owned.filter(|owned| world.leases.is_alive(owned.owner, now));
@@ -156,7 +159,7 @@ impl Fleet for Members {
                 let held_for = alive.map(|owned| span(now - owned.since));
                 Holding { lane, owner, held_for, takeovers: 0 }
             };
-            lanes.into_keys().map(holding).collect()
+            busy.into_iter().map(holding).collect()
         };
         drop(store);
         self.door.leave("holdings", Ok(holdings)).await

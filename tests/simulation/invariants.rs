@@ -5,8 +5,8 @@ use std::collections::BTreeMap;
 use outcomed::clock::Timestamp;
 use outcomed::config::QuotaLimits;
 use outcomed::outcome::{Class, Reason, Report};
-use outcomed::store::{Filter, Registry};
 use outcomed::store::sqlite::Sqlite;
+use outcomed::store::{Filter, Registry};
 use outcomed::task::{Registration, State, webhook_id};
 
 use super::clients::is_sick;
@@ -116,7 +116,6 @@ pub fn bounds_are_kept(world: &Shared) {
         let world = world.lock();
         (world.at, world.calm, world.faults.clone())
     };
-    let alone_on_its_store = world.lock().daemons == 1;
     let alone = faults.only_single_things_are_sick();
     if faults.wall_steps || !(alone || calm) {
         return;
@@ -144,10 +143,8 @@ pub fn bounds_are_kept(world: &Shared) {
                 stored.unwrap_or("no outcome".into())
             ));
         }
-        // One that is registered when the outcome is known may wait for a scan: clocks differ.
-        let due = stored.filter(|stored| alone_on_its_store || promise.accepted_at < *stored);
-        if alone && !sent && due.is_some_and(|due| at > due.max(promise.accepted_at) + SENT_WITHIN)
-        {
+        let due = stored.map(|stored| stored.max(promise.accepted_at));
+        if alone && !sent && due.is_some_and(|due| at > due + SENT_WITHIN) {
             world.violated(format!("{id} is due since {due:?} and not sent at {at}"));
         }
     }

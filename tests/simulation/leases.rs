@@ -29,6 +29,8 @@ pub struct Owned {
 pub struct Leases {
     pub members: BTreeMap<MemberId, Row>,
     pub lanes: BTreeMap<LaneName, Owned>,
+    /// The name of every lane that was ever claimed.
+    pub names: BTreeMap<i64, LaneName>,
     /// When each lane's last reservation was stored.
     pub reserved: BTreeMap<i64, i64>,
 }
@@ -92,7 +94,6 @@ impl Leases {
 
     /// The account whose lane this is.
     pub fn account(&self, lane: i64) -> Option<String> {
-        let mut lanes = self.lanes.iter().filter(|(_, owned)| owned.lease.lane == lane);
-        lanes.next().map(|(name, _)| name.account.clone())
+        self.names.get(&lane).map(|name| name.account.clone())
     }
 }

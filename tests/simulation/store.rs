@@ -23,7 +23,7 @@ use super::world::Shared;
 /// The open database, which a daemon that is alone closes when it dies.
 pub type Disk = Arc<Mutex<Option<Arc<Sqlite>>>>;
 
-const ALL: u32 = 100_000;
+pub const ALL: u32 = 100_000;
 
 /// The store as one simulated daemon has it.
 pub struct Door {
