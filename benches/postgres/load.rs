@@ -99,8 +99,9 @@ impl Load {
         self.each(async |caller| {
             let (lease, _) = self.lane(caller);
             for n in 0..count {
-                let reservations =
-                    (0..20).map(|k| Reservation { at: Timestamp(n + k), polls: 50 }).collect();
+                let reservations = (0..20)
+                    .map(|k| Reservation { at: Timestamp(n + k), polls: 50, boot: None })
+                    .collect();
                 let checkpoint =
                     Checkpoint { reservations: Some(reservations), ..Checkpoint::default() };
                 self.store.checkpoint(&lease, checkpoint).await.expect("it is kept");

@@ -18,7 +18,8 @@ async fn reserved() -> Arc<Stage> {
     stage.register(0..50).await;
     let lane = LaneName { account: "default".into(), kind: Kind::default() };
     let lease = stage.store.take(&lane, stage.wall()).await.unwrap().lease;
-    let half = |at: Timestamp| Reservation { at, polls: QuotaLimits::default().per_minute / 2 };
+    let polls = QuotaLimits::default().per_minute / 2;
+    let half = |at: Timestamp| Reservation { at, polls, boot: None };
     let reservations = vec![half(stage.wall()), half(stage.wall().after(Duration::from_secs(1)))];
     let checkpoint = Checkpoint { reservations: Some(reservations), ..Checkpoint::default() };
     stage.store.checkpoint(&lease, checkpoint).await.unwrap();

@@ -52,7 +52,7 @@ async fn live(db: &Database) {
     let lease = a.claim("one").await.unwrap().lane.lease;
     let task = a.watch(&lease, "one", "t1").await;
     let checkpoint = Checkpoint {
-        reservations: Some(vec![Reservation { at: Timestamp(2_000), polls: 8 }]),
+        reservations: Some(vec![Reservation { at: Timestamp(2_000), polls: 8, boot: None }]),
         ..Checkpoint::default()
     };
     a.store.checkpoint(&lease, checkpoint).await.unwrap();

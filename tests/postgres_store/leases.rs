@@ -129,7 +129,7 @@ async fn whoever_is_back_first_after_an_outage_does_not_take_everything() {
     assert!(b.claim("one").await.is_none(), "its owner may be back in a moment");
     assert_eq!(a.store.beat(&a.me, &[lease]).await.unwrap().lost, []);
     db.expire(&a);
-    let nearly = (LEASE - Duration::from_secs(1)).as_millis();
+    let nearly = LEASE.saturating_sub(Duration::from_secs(1)).as_millis();
     db.sql(&format!(
         "UPDATE member SET alive_since = clock_timestamp() - interval '{nearly} ms' WHERE name = 'b'"
     ));

@@ -55,7 +55,6 @@ impl Shared {
         let registration = id.replacen("msg_", "reg_", 1);
         let now = world.now_of(node);
         world.first_sent.entry(registration.clone()).or_insert(now);
-        world.last_sent.insert(registration.clone(), now);
         let again = world.sent_again.get(&registration).copied().unwrap_or(0);
         let entry = world.sent.entry(id.to_owned()).or_insert_with(|| (body.to_vec(), 0));
         entry.1 += 1;
@@ -232,7 +231,7 @@ fn gave_up_late(world: &Shared, row: &Registration) {
         return;
     }
     let first = world_.first_sent.get(&row.id).copied();
-    let last = world_.last_sent.get(&row.id).copied();
+    let last = world_.last_answered.get(&row.id).copied();
     drop(world_);
     let schedule: u64 = RETRY_DELAYS.iter().sum();
     let least = i64::try_from(schedule * 800).unwrap_or(0);

@@ -172,7 +172,7 @@ async fn daemon(world: Shared, disk: Disk, node: usize, shutdown: CancellationTo
     };
     let ours = {
         let (board, clock) = (Arc::clone(&board), Arc::clone(&clock));
-        Arc::new(move || board.is_ours(clock.steady()))
+        Arc::new(move || board.is_ours(clock.read()))
     };
     let (chance, (_health, questions)) = (world.clone(), delivery::health::desk());
     let parts = Parts {

@@ -103,6 +103,29 @@ impl Receivers {
         }
         None
     }
+
+    async fn answer(&self, id: &str, parcel: &Parcel) -> Reply {
+        self.world.delay(1, 200).await;
+        if let Some(reply) = self.sick(parcel).await {
+            return reply;
+        }
+        if let Some(reply) = self.failing(parcel).await {
+            return reply;
+        }
+        let now = self.world.lock().now_of(self.node);
+        self.world
+            .lock()
+            .accepted
+            .entry(id.to_owned())
+            .or_insert_with(|| (parcel.body.to_vec(), now));
+        self.world.delay(1, 200).await;
+        self.world.effect(self.node).await;
+        if self.world.fault(|faults| faults.receivers_forget, 0.1) {
+            self.world.delay(1, 14_000).await;
+            return Reply::broken(Class::Reset, "the reply was lost");
+        }
+        Reply { status: Some(200), ..Reply::default() }
+    }
 }
 
 #[async_trait]
@@ -112,21 +135,10 @@ impl Courier for Receivers {
         let id = parcel.headers.id.clone();
         self.check(&id, &parcel).await;
         let _under_way = UnderWay(&self.world, id.clone(), self.node);
-        self.world.delay(1, 200).await;
-        if let Some(reply) = self.sick(&parcel).await {
-            return reply;
-        }
-        if let Some(reply) = self.failing(&parcel).await {
-            return reply;
-        }
-        let now = self.world.lock().now_of(self.node);
-        self.world.lock().accepted.entry(id).or_insert_with(|| (parcel.body.to_vec(), now));
-        self.world.delay(1, 200).await;
-        self.world.effect(self.node).await;
-        if self.world.fault(|faults| faults.receivers_forget, 0.1) {
-            self.world.delay(1, 14_000).await;
-            return Reply::broken(Class::Reset, "the reply was lost");
-        }
-        Reply { status: Some(200), ..Reply::default() }
+        let reply = self.answer(&id, &parcel).await;
+        let mut world = self.world.lock();
+        let now = world.now_of(self.node);
+        world.last_answered.insert(id.replacen("msg_", "reg_", 1), now);
+        reply
     }
 }

@@ -95,7 +95,7 @@ async fn whatever_belongs_together_is_one_commit() {
     db.one_commit("an owner");
     let task = db.task(&lease).await;
     let checkpoint = Checkpoint {
-        reservations: Some(vec![Reservation { at: Timestamp(2_000), polls: 8 }]),
+        reservations: Some(vec![Reservation { at: Timestamp(2_000), polls: 8, boot: None }]),
         memory: Some(vec![1]),
         progress: vec![(task, Progress { polls: 3, ..Progress::default() })],
     };

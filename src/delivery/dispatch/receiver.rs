@@ -36,9 +36,8 @@ pub(super) struct Receiver {
     page_read_at: Steady,
     /// The store may hold due rows that are not in the page.
     more: bool,
-    fetching: bool,
-    /// These rows may be in the page that is being read, as they were before.
-    ended_while_fetching: BTreeSet<String>,
+    /// While a page is being read: the rows that ended meanwhile, which may be in it as they were.
+    fetching: Option<BTreeSet<String>>,
     /// What was due was learned by a scan: behind it there may be more, due later.
     scanned: bool,
     /// Somebody said that a row is due. By another daemon's clock it may be so before it is by ours.
@@ -143,7 +142,7 @@ impl Receiver {
     }
 
     pub(super) fn wants_rows(&self) -> bool {
-        self.more && !self.fetching && self.page.is_empty()
+        self.more && self.fetching.is_none() && self.page.is_empty()
     }
 
     /// Begins reading a page; returns how many rows to ask for. The rows under way are still due
@@ -154,9 +153,8 @@ impl Receiver {
             Room::UpTo(most) => most,
             Room::NotBefore(_) => 1,
         };
-        self.fetching = true;
+        self.fetching = Some(BTreeSet::new());
         self.more = false;
-        self.ended_while_fetching.clear();
         let page = if self.breaker.is_held() { PROBE_ROWS } else { room.saturating_mul(2) };
         let under_way = u32::try_from(self.under_way.len()).unwrap_or(u32::MAX);
         PAGE_ROWS.min(page).saturating_add(under_way)
@@ -164,13 +162,13 @@ impl Receiver {
 
     /// A page is read. Returns whether a scan should look for what is due later.
     pub(super) fn fetched(&mut self, rows: Vec<Delivery>, asked: u32, now: Steady) -> bool {
-        self.fetching = false;
+        let ended = self.fetching.take().unwrap_or_default();
         let exhausted = rows.len() < usize::try_from(asked).unwrap_or(usize::MAX);
         self.more |= !exhausted;
         let early = std::mem::take(&mut self.hinted) && rows.is_empty();
         self.page_read_at = now;
         self.page = rows;
-        let (under_way, ended) = (&self.under_way, &self.ended_while_fetching);
+        let under_way = &self.under_way;
         self.page.retain(|row| {
             !under_way.contains_key(&row.registration_id) && !ended.contains(&row.registration_id)
         });
@@ -178,15 +176,15 @@ impl Receiver {
     }
 
     pub(super) fn fetch_failed(&mut self) {
-        self.fetching = false;
+        self.fetching = None;
         self.more = true;
     }
 
     /// An attempt is over and recorded.
     pub(super) fn ended(&mut self, registration_id: &str) -> Option<UnderWay> {
         let under_way = self.under_way.remove(registration_id)?;
-        if self.fetching {
-            self.ended_while_fetching.insert(registration_id.to_owned());
+        if let Some(ended) = &mut self.fetching {
+            ended.insert(registration_id.to_owned());
         }
         Some(under_way)
     }
@@ -257,6 +255,6 @@ impl Receiver {
             && self.page.is_empty()
             && self.wakes.is_empty()
             && !self.more
-            && !self.fetching
+            && self.fetching.is_none()
     }
 }

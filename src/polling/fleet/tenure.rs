@@ -192,12 +192,15 @@ impl Tenure {
             return false;
         }
         self.until = self.until.min(now);
-        (self.doubted_at, self.beat_at) = (now, now);
+        // What is under way may have been asked for in this millisecond, before.
+        let asked = self.beating || self.claiming > 0;
+        let at = now.after(Duration::from_millis(u64::from(asked)));
+        (self.doubted_at, self.beat_at) = (at, at);
         true
     }
 
     fn extend(&mut self, asked: Steady, lasts: Duration) -> bool {
-        let proves = asked > self.doubted_at || asked.after(lasts) == FOR_EVER;
+        let proves = asked >= self.doubted_at || asked.after(lasts) == FOR_EVER;
         if proves {
             self.until = self.until.max(asked.after(lasts));
         }

@@ -77,6 +77,21 @@ fn when_the_clocks_have_parted_nothing_is_held_until_a_later_heartbeat_is_answer
 }
 
 #[test]
+fn a_beat_of_the_same_millisecond_proves_only_if_it_was_asked_for_after_the_doubt() {
+    let mut tenure = settled(1);
+    assert!(tenure.doubt(Steady(1_000)));
+    assert_eq!(steps(&mut tenure, Steady(1_000)), [Step::Beat]);
+    assert!(tenure.doubt(Steady(1_000)), "again, while that one is under way");
+    assert!(!tenure.beaten(Steady(1_000), roster(&[1], &[]), None));
+    assert_eq!(steps(&mut tenure, Steady(1_000)), [], "nothing is asked for without end");
+    assert_eq!(steps(&mut tenure, Steady(1_001)), [Step::Beat]);
+    assert!(tenure.beaten(Steady(1_001), roster(&[1], &[]), None));
+    assert!(tenure.doubt(Steady(2_000)));
+    assert_eq!(steps(&mut tenure, Steady(2_000)), [Step::Beat]);
+    assert!(tenure.beaten(Steady(2_000), roster(&[1], &[]), None), "and that is enough");
+}
+
+#[test]
 fn whoever_is_alone_doubts_nothing() {
     let mut tenure = Tenure::new(member(1).id, Steady(0));
     steps(&mut tenure, Steady(0));
