@@ -22,6 +22,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
+use rusqlite::config::DbConfig;
 use rusqlite::{Connection, OpenFlags};
 use tokio::sync::broadcast;
 
@@ -137,6 +138,9 @@ fn writable(path: &Path) -> std::result::Result<Connection, SchemaError> {
     Ok(connection)
 }
 
+/// Prepared statements kept by each connection: more than there are.
+const STATEMENTS_MAX: usize = 256;
+
 /// A connection with the settings that the promises rest on.
 fn configured(path: &Path) -> rusqlite::Result<Connection> {
     let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_CREATE;
@@ -154,7 +158,10 @@ fn readable(path: &Path) -> rusqlite::Result<Connection> {
 
 fn connect(path: &Path, access: OpenFlags) -> rusqlite::Result<Connection> {
     let connection = Connection::open_with_flags(path, OpenFlags::SQLITE_OPEN_NO_MUTEX | access)?;
-    connection.set_prepared_statement_cache_capacity(64);
+    connection.set_prepared_statement_cache_capacity(STATEMENTS_MAX);
+    // The plans that the tests hold are those that run, whatever is bound; and nothing is prepared
+    // again because of what is bound.
+    connection.set_db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_QPSG, true)?;
     // Somebody may be looking at the file with `sqlite3`.
     connection.busy_timeout(Duration::from_secs(5))?;
     connection.pragma_update(None, "foreign_keys", "ON")?;
