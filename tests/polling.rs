@@ -4,6 +4,7 @@
 #![expect(clippy::unwrap_used, reason = "in a test a panic is the report")]
 
 mod polling {
+    pub mod lanes;
     pub mod leases;
     pub mod reservations;
     pub mod stage;

@@ -263,26 +263,46 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 mod tests {
     use super::*;
 
+    fn lane(account: &str) -> LaneName {
+        LaneName { account: account.into(), kind: Kind::default() }
+    }
+
+    fn status(alive_at: Steady) -> LaneStatus {
+        LaneStatus {
+            suspended: None,
+            failing: None,
+            answered: None,
+            watched: 0,
+            polls_last_second: 0,
+            polls_last_minute: 0,
+            quota: QuotaLimits::default(),
+            figures: None,
+            alive_at,
+        }
+    }
+
     #[test]
     fn the_slowest_lane_is_what_the_watchdog_watches() {
         let board = Board::default();
         assert_eq!(board.slowest(), None);
         for (account, alive_at) in [("a", 9_000), ("b", 1_000), ("c", 5_000)] {
-            let lane = LaneName { account: account.into(), kind: Kind::default() };
-            let status = LaneStatus {
-                suspended: None,
-                failing: None,
-                answered: None,
-                watched: 0,
-                polls_last_second: 0,
-                polls_last_minute: 0,
-                quota: QuotaLimits::default(),
-                figures: None,
-                alive_at: Steady(alive_at),
-            };
-            board.post(&lane, status);
+            board.post(&lane(account), status(Steady(alive_at)));
         }
         assert_eq!(board.slowest(), Some(Steady(1_000)));
+    }
+
+    #[test]
+    fn an_account_is_probed_only_where_no_daemon_polls_it() {
+        let board = Board::default();
+        board.probed(&lane("a"), status(NO_LOOP));
+        assert!(board.probe_of(&lane("a")).is_some() && !board.has_lane_of("a"));
+        board.post(&lane("a"), status(Steady(1)));
+        assert!(board.has_lane_of("a"));
+        // One that was under way when its lane came.
+        board.probed(&lane("a"), status(NO_LOOP));
+        assert!(board.probe_of(&lane("a")).is_none(), "its polls tell");
+        board.hear([(lane("b"), status(Steady(0)))].into());
+        assert!(board.has_lane_of("b") && !board.has_lane_of("c"));
     }
 
     #[test]

@@ -6,13 +6,14 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use async_trait::async_trait;
+use futures_util::future::BoxFuture;
 use outcomed::clock::{Clock, Steady, Timestamp};
 use outcomed::config::{Polling, QuotaLimits};
 use outcomed::observability::Metrics;
 use outcomed::outcome::{Ids, Outcome};
 use outcomed::polling::board::Board;
-use outcomed::polling::{self, Context, Upstream};
-use outcomed::source::{Observation, PollError, Polled, Source};
+use outcomed::polling::{self, Context, Follower, Upstream};
+use outcomed::source::{AccountProblem, Observation, PollError, Polled, Source};
 use outcomed::store::fleet::{Alone, Claimed, Fleet, Holding, Member, Present, Roster};
 use outcomed::store::sqlite::Sqlite;
 use outcomed::store::{Lease, NewRegistration, Registry, Result};
@@ -32,6 +33,8 @@ pub struct Stage {
     started: Instant,
     /// How far the wall clock was set.
     pub wall_ahead: AtomicI64,
+    /// How long the machine was suspended: both clocks count that, timers do not.
+    pub suspended: AtomicI64,
     /// How long an upstream's connection takes, in milliseconds.
     pub connects_in: AtomicU64,
     /// Polls that began to connect.
@@ -45,6 +48,15 @@ pub struct Stage {
     pub claims_in: AtomicU64,
     /// Whether the fleet hears nothing any more.
     pub deaf: AtomicBool,
+    /// Whether it hears, and its answers do not arrive.
+    pub mute: AtomicBool,
+    /// When the last beat was heard, and leases to be called lost by the next one.
+    pub beaten_at: AtomicI64,
+    pub lost: Mutex<Vec<Lease>>,
+    /// What was claimed, followed and released, in order.
+    pub followed: Mutex<Vec<String>>,
+    /// Whether the account gets a token.
+    pub refused: AtomicBool,
     /// When the last beat or claim that was answered was sent.
     asked: AtomicI64,
     /// How long leases last.
@@ -62,6 +74,7 @@ impl Stage {
         Arc::new(Self {
             started: Instant::now(),
             wall_ahead: AtomicI64::new(0),
+            suspended: AtomicI64::new(0),
             connects_in: AtomicU64::new(10),
             begun: AtomicU64::new(0),
             reached: Mutex::default(),
@@ -69,6 +82,11 @@ impl Stage {
             beats_in: AtomicU64::new(0),
             claims_in: AtomicU64::new(0),
             deaf: AtomicBool::new(false),
+            mute: AtomicBool::new(false),
+            beaten_at: AtomicI64::new(0),
+            lost: Mutex::default(),
+            followed: Mutex::default(),
+            refused: AtomicBool::new(false),
             asked: AtomicI64::new(0),
             lasts,
             fleet: Alone::new(store.clone()),
@@ -78,17 +96,31 @@ impl Stage {
     }
 
     pub fn now(&self) -> i64 {
-        i64::try_from(self.started.elapsed().as_millis()).unwrap()
+        let awake = i64::try_from(self.started.elapsed().as_millis()).unwrap();
+        awake + self.suspended.load(Ordering::SeqCst)
+    }
+
+    /// What the fleet and delivery were told of lanes.
+    pub fn followed(&self) -> Vec<String> {
+        self.followed.lock().unwrap().clone()
+    }
+
+    fn note(&self, what: &str, lane: i64) {
+        self.followed.lock().unwrap().push(format!("{what} {lane}"));
     }
 
     /// A client registers these tasks.
     pub async fn register(&self, tasks: std::ops::Range<usize>) {
+        self.register_for("default", tasks).await;
+    }
+
+    pub async fn register_for(&self, account: &str, tasks: std::ops::Range<usize>) {
         let new = |number| NewRegistration {
             id: format!("reg_{number:05}"),
             client: "ats".into(),
             task: TaskRef {
                 kind: Kind::default(),
-                account: "default".into(),
+                account: account.into(),
                 website_id: "7".into(),
                 delivery_task_id: format!("t{number}"),
             },
@@ -148,13 +180,14 @@ impl Stage {
     /// Starts a daemon's polling.
     pub async fn start(self: &Arc<Self>, quota: QuotaLimits) -> Running {
         let upstream = Upstream { source: self.clone(), quota };
-        let upstreams = Arc::new([("default".to_owned(), upstream)].into());
+        let both = ["default", "other"].map(|account| (account.to_owned(), upstream.clone()));
+        let upstreams = Arc::new(both.into());
         let (board, shutdown) = (Arc::new(Board::default()), CancellationToken::new());
         let context = Context {
             store: self.store.clone(),
             fleet: self.clone(),
             member: self.fleet.join("here", self.wall()).await.unwrap(),
-            follower: Arc::new(()),
+            follower: self.clone(),
             upstreams: watch::channel(upstreams).1,
             settings: Polling {
                 give_up_after: Duration::from_secs(3_600),
@@ -203,6 +236,10 @@ impl Clock for Stage {
 #[async_trait]
 impl Source for Stage {
     async fn prepare(&self) -> std::result::Result<(), PollError> {
+        if self.refused.load(Ordering::SeqCst) {
+            let message = "check the app_secret".to_owned();
+            return Err(PollError::Account(AccountProblem { reason: "bad_secret", message }));
+        }
         Ok(())
     }
 
@@ -217,6 +254,17 @@ impl Source for Stage {
             Observation::Pending { unknown_status: None }
         };
         Ok(Polled { observation, log_id: None })
+    }
+}
+
+impl Follower for Stage {
+    fn claimed(&self, lane: i64) {
+        self.note("claimed", lane);
+    }
+
+    fn given_up(&self, lane: i64) -> BoxFuture<'static, ()> {
+        self.note("given up", lane);
+        Box::pin(std::future::ready(()))
     }
 }
 
@@ -240,8 +288,13 @@ impl Fleet for Stage {
     async fn beat(&self, member: &Member, held: &[Lease]) -> Result<Roster> {
         let asked = self.heard(&self.beats_in).await;
         let roster = self.fleet.beat(member, held).await?;
+        self.beaten_at.store(self.now(), Ordering::SeqCst);
+        if self.mute.load(Ordering::SeqCst) {
+            std::future::pending::<()>().await;
+        }
         self.asked.fetch_max(asked, Ordering::SeqCst);
-        Ok(Roster { lasts: self.lasts, ..roster })
+        let lost = std::mem::take(&mut *self.lost.lock().unwrap());
+        Ok(Roster { lasts: self.lasts, lost, ..roster })
     }
     async fn claim(&self, member: &Member, lane: &LaneName) -> Result<Option<Claimed>> {
         let asked = self.heard(&self.claims_in).await;
@@ -250,6 +303,7 @@ impl Fleet for Stage {
         Ok(claimed.map(|claimed| Claimed { lasts: self.lasts, ..claimed }))
     }
     async fn release(&self, lease: &Lease) -> Result<()> {
+        self.note("released", lease.lane);
         self.fleet.release(lease).await
     }
     async fn leave(&self, member: &Member) -> Result<()> {
@@ -260,6 +314,9 @@ impl Fleet for Stage {
     }
     async fn members(&self) -> Result<Vec<Present>> {
         self.heard(&self.beats_in).await;
+        if self.mute.load(Ordering::SeqCst) {
+            std::future::pending::<()>().await;
+        }
         self.fleet.members().await
     }
     async fn report(&self, member: &Member, report: &str) -> Result<()> {

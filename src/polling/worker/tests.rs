@@ -112,6 +112,37 @@ async fn progress_that_a_failed_write_held_goes_with_the_next_one() {
 }
 
 #[tokio::test]
+async fn what_changes_while_changes_are_read_is_read_after_them() {
+    let (mut worker, _directory) = worker().await;
+    worker.load();
+    worker.happened(Event::Loaded(Ok(Vec::new())));
+    worker.happened(Event::Loaded(Ok(Vec::new())));
+    assert!(worker.first_load.is_none() && worker.loading == Loading::Idle);
+    worker.load();
+    worker.load();
+    worker.happened(Event::Loaded(Ok(Vec::new())));
+    assert!(worker.loading == Loading::UnderWay, "nobody says again that there is something");
+    worker.happened(Event::Loaded(Ok(Vec::new())));
+    assert!(worker.loading == Loading::Idle);
+}
+
+#[tokio::test]
+async fn progress_that_is_too_much_for_one_write_is_written_by_the_next_ones() {
+    let (mut worker, _directory) = worker().await;
+    let now = worker.context.clock.steady();
+    (1..=2_500).for_each(|task| worker.unwritten.insert(TaskId(task), now));
+    for writes in 1..=3 {
+        let later = now.after(Duration::from_secs(10 * writes));
+        worker.write_progress(later);
+        assert_eq!(worker.effects.len(), 1, "the {writes}. write");
+        let event = worker.effects.next().await.unwrap();
+        worker.happened(event);
+    }
+    worker.write_progress(now.after(Duration::from_secs(60)));
+    assert!(worker.effects.is_empty(), "all is written");
+}
+
+#[tokio::test]
 async fn a_task_registered_again_while_its_end_was_being_stored_is_read_again() {
     let (mut worker, _directory) = worker().await;
     let now = worker.context.clock.steady();

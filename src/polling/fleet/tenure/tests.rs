@@ -164,6 +164,32 @@ fn a_lane_that_is_lost_is_abandoned_at_once_and_not_given_up() {
 }
 
 #[test]
+fn a_lane_that_is_lost_while_its_worker_finishes_is_neither_used_nor_given_up() {
+    let mut tenure = settled(1);
+    tenure.stop();
+    assert_eq!(steps(&mut tenure, Steady(10)), [Step::Stop(lane(0))]);
+    assert_eq!(steps(&mut tenure, Steady(2_000)), [Step::Beat]);
+    tenure.beaten(Steady(2_000), roster(&[1], &[lease(0, 1)]), None);
+    assert!(!tenure.holds(&lane(0)), "its worker's last write is another's to make");
+    tenure.ended(&lane(0));
+    assert_eq!(steps(&mut tenure, Steady(2_010)), []);
+    assert!(tenure.is_over());
+}
+
+#[test]
+fn a_lane_whose_claim_is_answered_after_the_stop_gets_no_worker_and_is_given_up() {
+    let mut tenure = Tenure::new(member(1).id, Steady(0));
+    assert_eq!(steps(&mut tenure, Steady(0)), [Step::Beat]);
+    tenure.beaten(Steady(0), roster(&[1], &[]), Some(lanes(1)));
+    assert_eq!(steps(&mut tenure, Steady(0)), [Step::Claim(lane(0))]);
+    tenure.stop();
+    assert!(!tenure.claimed(&lane(0), lease(0, 1), Steady(0), LEASE));
+    assert_eq!(steps(&mut tenure, Steady(10)), [Step::Release(lane(0), lease(0, 1))]);
+    tenure.released(&lane(0));
+    assert!(tenure.is_over());
+}
+
+#[test]
 fn a_lane_that_is_ours_without_a_worker_is_given_up_for_the_one_that_is_to_have_it() {
     let mut tenure = settled(1);
     // Refused a write while the lease had run out, which nobody else took.

@@ -75,3 +75,18 @@ fn a_deadline_that_comes_nearer_ends_the_task_then() {
     }
     assert!(now >= Steady(90_000), "{now:?}");
 }
+
+#[test]
+fn a_task_past_its_deadline_that_has_got_a_later_one_is_polled_on() {
+    let mut lane = Lane::new(QuotaLimits::default(), GRACE, Duration::from_millis(10));
+    lane.watch(TASK, watched(0, 60_000), Steady(0));
+    assert!(matches!(lane.next(Steady(60_000)), Step::Reserve { .. }));
+    lane.reserved(50, Steady(60_000));
+    assert_eq!(lane.next(Steady(60_000)), Step::Prepare, "its final poll is due");
+    // Whoever gave up first has cancelled; somebody else waits for longer.
+    lane.watch(TASK, watched(0, 3_600_000), Steady(60_000));
+    lane.prepared(Ok(()), Steady(60_000));
+    let pending = || Observation::Pending { unknown_status: None };
+    let polled = play(&mut lane, Steady(600_000), pending);
+    assert!(!polled.is_empty() && lane.watched(TASK).is_some());
+}
