@@ -4,6 +4,8 @@
 
 #[path = "delivery/alerting.rs"]
 mod alerting;
+#[path = "delivery/changing.rs"]
+mod changing;
 #[path = "delivery/courier.rs"]
 mod courier;
 #[path = "delivery/guard_cases.rs"]

@@ -1,6 +1,7 @@
 //! What a person is told, and how often, across restarts; in virtual time, with the real store.
 
 use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -11,9 +12,10 @@ use outcomed::delivery::alert::incident::Sight;
 use outcomed::delivery::alert::{Alerts, Closed, GONE, run};
 use outcomed::delivery::health::{OriginState, OriginStatus, desk};
 use outcomed::delivery::send::{Courier, Parcel, Reply};
+use outcomed::outcome::{Ids, Outcome};
 use outcomed::store::sqlite::Sqlite;
-use outcomed::store::{NewRegistration, Registry};
-use outcomed::task::{Kind, TaskRef};
+use outcomed::store::{Ending, Lanes, NewRegistration, Progress, Registry};
+use outcomed::task::{Kind, LaneName, TaskRef};
 use serde_json::Value;
 use tokio::sync::{mpsc, watch};
 use tokio::time::Instant;
@@ -27,6 +29,8 @@ struct World {
     origins: Mutex<Vec<OriginStatus>>,
     accounts: Mutex<BTreeMap<String, Sight>>,
     status: Mutex<u16>,
+    /// Whether this daemon tells, of all.
+    leads: AtomicBool,
     sent: Mutex<Vec<(String, Parcel, Value)>>,
 }
 
@@ -109,6 +113,7 @@ impl Daemon {
             origins: Mutex::default(),
             accounts: Mutex::default(),
             status: Mutex::new(204),
+            leads: AtomicBool::new(true),
             sent: Mutex::default(),
         };
         // `ats` waits for the account; nobody else but the operator is concerned by it.
@@ -147,12 +152,12 @@ impl Daemon {
         ];
         let config = Arc::new(Config { clients, ..Config::default() });
         let (closed, told) = mpsc::channel(8);
-        let accounts = Arc::clone(&world);
+        let (accounts, leading) = (Arc::clone(&world), Arc::clone(&world));
         let alerts = Alerts {
             store: store.clone(),
             health,
             accounts: Arc::new(move || accounts.accounts.lock().unwrap().clone()),
-            leads: Arc::new(|| true),
+            leads: Arc::new(move || leading.leads.load(Ordering::SeqCst)),
             closed: told,
             config: watch::channel(config).1,
             clock: world.clone(),
@@ -261,4 +266,38 @@ async fn an_alert_that_is_refused_is_tried_five_times_with_one_id_and_given_up()
     assert_eq!(sent.len(), 5);
     assert!(sent.iter().all(|(_, parcel, _)| parcel.headers.id == sent[0].1.headers.id));
     assert!(sent.iter().all(|(_, parcel, _)| parcel.body == sent[0].1.body));
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_incident_is_told_by_the_daemon_that_leads_and_by_no_other() {
+    let daemon = Daemon::new().await;
+    daemon.world.leads.store(false, Ordering::SeqCst);
+    let ill = Sight::Ill { since: daemon.world.wall(), reason: "missing_scope".into() };
+    daemon.world.accounts.lock().unwrap().insert("default".into(), ill);
+    assert_eq!(daemon.minutes(30).await, []);
+    daemon.world.leads.store(true, Ordering::SeqCst);
+    assert_eq!(daemon.minutes(5).await.len(), 2);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_client_whose_callbacks_are_accepted_is_not_told_that_anothers_are_not() {
+    let daemon = Daemon::new().await;
+    let lane = LaneName { account: "default".into(), kind: Kind::default() };
+    let lease = daemon.store.take(&lane, Timestamp(1)).await.unwrap().lease;
+    let task = daemon.store.changes(&lease, 0, 9).await.unwrap()[0].task;
+    let ending = Ending { task, at: Timestamp(1), progress: Progress::default(), log_id: None };
+    daemon.store.settle(&lease, ending, Outcome::succeeded(Ids::default())).await.unwrap();
+    daemon.world.origin(OriginState::Held);
+    assert_eq!(daemon.minutes(30).await, told(&["ops.alerts.example"], "delivery.disabled"));
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_nobody_could_tell_for_a_day_is_told_all_the_same() {
+    let daemon = Daemon::new().await;
+    daemon.world.leads.store(false, Ordering::SeqCst);
+    let url = "https://ats.example/hook".parse().unwrap();
+    daemon.closed.send(Closed { client: "ats".into(), url, reason: GONE }).await.unwrap();
+    assert_eq!(daemon.minutes(25 * 60).await, []);
+    daemon.world.leads.store(true, Ordering::SeqCst);
+    assert_eq!(daemon.minutes(5).await, told(&["ats.alerts.example"], "delivery.disabled"));
 }

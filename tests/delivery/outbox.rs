@@ -70,6 +70,15 @@ impl MemoryOutbox {
         registration_id
     }
 
+    /// A bulk redelivery makes it due again.
+    pub(crate) fn again(&self, id: &str) {
+        let mut rows = self.rows();
+        let row = rows.get_mut(id).unwrap();
+        (row.delivery.round, row.delivery.due_at) = (0, SystemClock::new().wall());
+        row.delivery.first_attempt_at = None;
+        let _ = self.hints.send(Hint::Due(row.delivery.destination()));
+    }
+
     pub(crate) fn row(&self, id: &str) -> Row {
         self.rows()[id].clone()
     }

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use outcomed::clock::{Clock, SystemClock, Timestamp};
+use outcomed::clock::{Clock, Steady, SystemClock, Timestamp};
 use outcomed::delivery::redeliver;
 use outcomed::outcome::{Ids, Outcome};
 use outcomed::store::sqlite::Sqlite;
@@ -174,6 +174,35 @@ async fn one_clients_bulk_redelivery_does_not_wait_for_anothers_receiver() {
     };
     tokio::time::timeout(Duration::from_secs(10), draining).await.expect("it is worked off");
     assert_eq!(store.redelivery("rdl_sick_0").await.unwrap().unwrap().done, 50);
+    stop.cancel();
+    working.await.unwrap();
+}
+
+/// Tokio's time, as a wall clock that goes on from now.
+struct Passing(Timestamp, tokio::time::Instant);
+
+impl Clock for Passing {
+    fn wall(&self) -> Timestamp {
+        self.0.after(self.1.elapsed())
+    }
+    fn steady(&self) -> Steady {
+        Steady(0).after(self.1.elapsed())
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_receiver_that_is_down_holds_up_a_bulk_redelivery_for_half_a_minute_at_most() {
+    let directory = tempfile::tempdir().unwrap();
+    let store = Arc::new(Sqlite::open_simulated(&directory.path().join("a.db")).unwrap());
+    fill(&store).await;
+    begin(&store).await;
+    let clock = Arc::new(Passing(SystemClock::new().wall(), tokio::time::Instant::now()));
+    let stop = CancellationToken::new();
+    let working = tokio::spawn(redeliver::run(store.clone(), clock, stop.clone()));
+    for (seconds, done) in [(20, 50), (20, 100), (30, COUNT as u64)] {
+        tokio::time::sleep(Duration::from_secs(seconds)).await;
+        assert_eq!(store.redelivery("rdl_1").await.unwrap().unwrap().done, done);
+    }
     stop.cancel();
     working.await.unwrap();
 }

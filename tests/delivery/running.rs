@@ -9,6 +9,7 @@ use outcomed::config::{
     Client, Config, Delivery, Http, Listen, Log, LogFormat, Polling, Retention, Role, SigningKey,
     SigningSecret, StoreUrl,
 };
+use outcomed::delivery::handover::Handover;
 use outcomed::delivery::health::{Health, OriginState, desk};
 use outcomed::delivery::send::http::HttpCourier;
 use outcomed::delivery::send::{Courier, Parcel, Reply};
@@ -24,7 +25,7 @@ use crate::courier::{LOOPBACK, allow};
 use crate::outbox::MemoryOutbox;
 use crate::receiver::{Act, Receiver, ok, reply};
 
-const KEY: [u8; 32] = [1; 32];
+pub(crate) const KEY: [u8; 32] = [1; 32];
 const QUICK: Duration = Duration::from_millis(50);
 
 fn client(keys: &[[u8; 32]]) -> Client {
@@ -40,7 +41,7 @@ fn client(keys: &[[u8; 32]]) -> Client {
     }
 }
 
-fn config(keys: &[[u8; 32]], retries: usize) -> Config {
+pub(crate) fn config(keys: &[[u8; 32]], retries: usize) -> Config {
     let seconds = Duration::from_secs;
     Config {
         http: Http { listen: Listen::Unix("unused".into()), open_metrics: false },
@@ -67,16 +68,17 @@ fn config(keys: &[[u8; 32]], retries: usize) -> Config {
     }
 }
 
-struct Engine {
-    outbox: Arc<MemoryOutbox>,
-    config: watch::Sender<Arc<Config>>,
+pub(crate) struct Engine {
+    pub(crate) outbox: Arc<MemoryOutbox>,
+    pub(crate) config: watch::Sender<Arc<Config>>,
+    pub(crate) handover: Handover,
     health: Health,
     shutdown: CancellationToken,
     running: JoinHandle<Drained>,
 }
 
 impl Engine {
-    fn start(config: Config, drain: Duration) -> Self {
+    pub(crate) fn start(config: Config, drain: Duration) -> Self {
         Self::with_courier(config, drain, Arc::new(HttpCourier::new(Vec::new())))
     }
 
@@ -84,6 +86,7 @@ impl Engine {
         let outbox = Arc::new(MemoryOutbox::new());
         let (sender, receiver) = watch::channel(Arc::new(config));
         let (health, questions) = desk();
+        let handover = Handover::new(outbox.clone());
         let parts = Parts {
             outbox: outbox.clone(),
             hints: outbox.hints.subscribe(),
@@ -93,16 +96,16 @@ impl Engine {
             courier,
             questions,
             closed: tokio::sync::mpsc::channel(1).0,
-            handover: outcomed::delivery::handover::Handover::new(outbox.clone()),
+            handover: handover.clone(),
             ours: Arc::new(|| true),
             jitter: Arc::new(|| 0.0),
         };
         let shutdown = CancellationToken::new();
         let running = tokio::spawn(run(parts, shutdown.clone(), drain));
-        Self { outbox, config: sender, health, shutdown, running }
+        Self { outbox, config: sender, handover, health, shutdown, running }
     }
 
-    async fn stop(self) -> Drained {
+    pub(crate) async fn stop(self) -> Drained {
         self.shutdown.cancel();
         self.running.await.unwrap()
     }
@@ -308,18 +311,6 @@ async fn a_delivery_that_cannot_be_signed_is_put_off_visibly_and_not_counted() {
         assert_eq!((row.attempts.len(), row.end), (0, None));
     }
     assert!(receiver.request_now().is_none());
-}
-
-#[tokio::test]
-async fn a_reply_is_not_lost_because_the_store_is_busy() {
-    let mut receiver = Receiver::start(vec![ok()]).await;
-    let engine = usual();
-    engine.outbox.fail_writes(3);
-    let id = engine.outbox.add("ats", &receiver.url());
-    let row = engine.outbox.until(&id, |row| row.end.is_some()).await;
-    assert_eq!((row.end, row.attempts.len()), (Some(Next::Delivered), 1));
-    receiver.request().await;
-    assert!(receiver.request_now().is_none(), "it is recorded again, not sent again");
 }
 
 #[tokio::test]
