@@ -58,6 +58,8 @@ async fn a_ping_answers_with_its_attempt() {
         async |token, url: &str| api.post("/v1/callbacks/ping", token, &json!({"url": url})).await;
     let answer = ping(ATS, "https://hr.example.com/").await;
     assert_eq!((answer.status, answer.json()["verdict"].clone()), (200, json!("delivered")));
+    assert_eq!(ping(ATS, "https://hr.example.com/down").await.json()["status"], 503);
+    assert_eq!(api.store.accepted(), ["ats https://hr.example.com/"], "that one is not gone");
     assert_eq!(ping(ATS, "http://hr.example.com/").await.pointers(), ["/url"]);
     assert_eq!(ping(ATS, "https://hr.example.com/refused").await.pointers(), ["/url"]);
     ping(ATS, "https://hr.example.com/failed").await.problem(500, "internal");

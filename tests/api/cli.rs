@@ -3,6 +3,7 @@
 use std::process::{Command, Output};
 
 use outcomed::api::Limits;
+use outcomed::clock::Timestamp;
 use outcomed::config::Listen;
 use outcomed::outcome::Outcome;
 use outcomed::store::Next;
@@ -106,6 +107,34 @@ async fn a_registration_lives_its_life_on_the_command_line() {
     assert_eq!(json_of(&cancelled)["state"], "cancelled");
     let accounts = out(&run(&url, OPERATOR, &["accounts"]).await);
     assert!(accounts.contains("default") && accounts.contains("1000"), "{accounts}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn every_argument_arrives_where_it_belongs() {
+    let api = Api::start().await;
+    let url = format!("http://{}", api.address);
+    let seconds = |value: &Value, pointer: &str| {
+        let at: Timestamp = value.pointer(pointer).unwrap().as_str().unwrap().parse().unwrap();
+        at.unix_seconds()
+    };
+    let more = ["--account", "default", "--give-up-after", "7m"];
+    let registered = json_of(&run(&url, ATS, &[&REGISTER[..], &more].concat()).await);
+    let waits = seconds(&registered, "/give_up_at") - seconds(&registered, "/created_at");
+    assert_eq!(waits, 420);
+    let period = ["--since", "2026-01-02T00:00:00Z", "--until", "2026-01-03T00:00:00Z"];
+    for (what, more) in [
+        ("redeliver", ["--state", "delivered", "--callback-host", "hr.example.com", "--json"]),
+        ("rewatch", ["--account", "default", "--reason", "timed_out", "--json"]),
+    ] {
+        let asked = json_of(&run(&url, ATS, &[&[what][..], &period, &more].concat()).await);
+        let filter = &asked["filter"];
+        assert_eq!(filter["since"], "2026-01-02T00:00:00.000Z", "{asked}");
+        assert_eq!(filter["until"], "2026-01-03T00:00:00.000Z", "{asked}");
+        for pair in more[..4].chunks(2) {
+            let member = pair[0].trim_start_matches("--").replace('-', "_");
+            assert_eq!(filter[&member], pair[1], "{asked}");
+        }
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

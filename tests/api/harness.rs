@@ -255,6 +255,7 @@ impl Pinger for TestPinger {
             "/refused" => Err(PingError::Refused("resolves to a private address".into())),
             "/failed" => Err(PingError::Failed(format!("no key for {}", client.name))),
             "/panic" => panic!("a bug"),
+            "/down" => Ok(attempt(1, 503)),
             "/slow" => std::future::pending().await,
             _ => Ok(attempt(1, 200)),
         }

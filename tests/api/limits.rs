@@ -40,6 +40,23 @@ async fn a_body_over_the_limit_is_413_by_counting() {
     assert_eq!(api.registrations().await, 0);
 }
 
+/// As it would be by itself.
+#[tokio::test]
+async fn one_of_a_batch_that_is_too_large_is_refused_alone() {
+    let api = Api::start().await;
+    let padded = |bytes: usize| {
+        let one = wanted("task-1").to_string();
+        format!("{}{}}}", &one[..one.len() - 1], " ".repeat(bytes - one.len()))
+    };
+    for (bytes, status) in [(65_537, 413), (65_536, 201)] {
+        let body = format!("{{\"registrations\":[{}, {}]}}", padded(bytes), wanted("task-2"));
+        let answer = api.call(Method::POST, "/v1/registrations/batch", ATS, Some(&body)).await;
+        let results = answer.json()["results"].clone();
+        assert_eq!(results[0]["status"], status, "{}", answer.text);
+        assert!(results[1]["registration"]["id"].is_string(), "{}", answer.text);
+    }
+}
+
 #[tokio::test]
 async fn the_limits_are_64_kib_and_4_mib_for_a_batch() {
     let api = Api::start().await;

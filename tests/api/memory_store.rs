@@ -45,6 +45,10 @@ impl MemoryStore {
         self.rows.lock().unwrap().pings
     }
 
+    pub(crate) fn accepted(&self) -> Vec<String> {
+        self.rows.lock().unwrap().accepted.clone()
+    }
+
     /// Returns once this many listen for hints, as every long poll under way does.
     pub(crate) async fn listeners(&self, count: usize) {
         while self.hints.receiver_count() < count {
@@ -358,8 +362,8 @@ impl Outbox for MemoryStore {
         unreachable!("the API delivers nothing")
     }
 
-    async fn callback_accepts(&self, _client: &str, _url: &str) -> Result<()> {
-        Ok(())
+    async fn callback_accepts(&self, client: &str, url: &str) -> Result<()> {
+        self.with(|rows| rows.accepted.push(format!("{client} {url}"))).await
     }
 }
 

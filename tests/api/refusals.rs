@@ -1,5 +1,6 @@
 //! One test for each status of the contract's list that no other file is about.
 
+use outcomed::store::Next;
 use reqwest::Method;
 
 use crate::harness::{ATS, Api, CRM, OPERATOR, wanted};
@@ -70,20 +71,26 @@ async fn what_only_operators_may_see_is_403_for_clients() {
 #[tokio::test]
 async fn another_clients_registration_is_404_like_one_that_never_was() {
     let api = Api::start().await;
-    let id = api.register("task-1").await;
-    api.settle("task-1").await;
-    for id in [id.as_str(), "reg_0", "%00", "..%2f"] {
+    let watched = api.register("task-1").await;
+    let told = api.register("task-2").await;
+    api.settle("task-2").await;
+    api.attempt(200, Next::Delivered).await;
+    for id in [watched.as_str(), told.as_str(), "reg_0", "%00", "..%2f"] {
         let path = format!("/v1/registrations/{id}");
         let absent = api.get(&path, CRM).await.problem(404, "not-found");
         assert_eq!(absent, api.get("/v1/registrations/x", CRM).await.json(), "the same words");
         api.call(Method::DELETE, &path, CRM, None).await.problem(404, "not-found");
         api.get(&format!("{path}?wait=1s"), CRM).await.problem(404, "not-found");
         api.get(&format!("{path}/attempts"), CRM).await.problem(404, "not-found");
-        let again = api.call(Method::POST, &format!("{path}/redeliver"), CRM, None).await;
-        again.problem(404, "not-found");
+        for what in ["redeliver", "rewatch"] {
+            let again = api.call(Method::POST, &format!("{path}/{what}"), CRM, None).await;
+            again.problem(404, "not-found");
+        }
     }
-    let seen = api.get(&format!("/v1/registrations/{id}"), OPERATOR).await;
-    assert_eq!(seen.json()["state"], "delivering", "nothing was changed, and an operator sees it");
+    for (id, state) in [(watched, "watching"), (told, "delivered")] {
+        let seen = api.get(&format!("/v1/registrations/{id}"), OPERATOR).await;
+        assert_eq!(seen.json()["state"], state, "nothing was changed, and an operator sees it");
+    }
 }
 
 #[tokio::test]

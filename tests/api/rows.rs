@@ -18,6 +18,8 @@ pub(crate) struct Rows {
     pub(crate) order: Vec<String>,
     pub(crate) tasks: Vec<TaskRef>,
     pub(crate) pings: u32,
+    /// Callbacks that were said to accept: client and URL.
+    pub(crate) accepted: Vec<String>,
     pub(crate) redeliveries: BTreeMap<String, Redelivery>,
     pub(crate) rewatches: BTreeMap<String, Rewatch>,
 }

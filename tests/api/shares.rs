@@ -44,6 +44,22 @@ async fn silent_batches_of_one_client_leave_room_for_anothers() {
 }
 
 #[tokio::test]
+async fn silent_event_pushes_are_no_more_than_their_share() {
+    let api = Api::start().await;
+    let path = "/v1/feishu/events/cli_store";
+    let mut open = Vec::new();
+    for _ in 0..Limits::default().events_per_app_max {
+        open.push(silent(&api, path, "").await);
+    }
+    let one_more = async {
+        while api.post(path, "", &json!({"challenge": "c"})).await.status != 429 {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(4), one_more).await.expect("one more is refused");
+}
+
+#[tokio::test]
 async fn silent_requests_of_one_client_leave_room_for_anothers() {
     let limits = Limits { connections_max: 16, requests_per_client_max: 4, ..Limits::default() };
     let api = Api::start_with(config(), limits).await;

@@ -1,5 +1,6 @@
 //! The service manager hears READY when a registration can be accepted, and not before.
 
+use std::cell::RefCell;
 use std::os::unix::net::UnixDatagram;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -40,6 +41,9 @@ async fn ready_is_said_once_a_registration_can_be_accepted() {
     let ready = async || manager.heard().contains("READY=1\n").then_some(());
     until("READY", ready, || daemon.log()).await;
     assert_eq!(daemon.call("GET", "/readyz", OPS, None).await.status, 200);
+    daemon.signal("TERM");
+    let stopping = async || manager.heard().contains("STOPPING=1\n").then_some(());
+    until("STOPPING", stopping, || daemon.log()).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -72,4 +76,27 @@ async fn ready_is_not_said_while_the_database_is_away() {
     let starting = tokio::time::timeout(Duration::from_secs(2), stage.home.start()).await;
     assert!(starting.is_err(), "there is no database");
     assert_eq!(manager.heard(), "");
+}
+
+/// systemd ends a reload that is not said to be over.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_reload_of_a_bad_file_is_said_to_be_over_too() {
+    let mut stage = Stage::new().await;
+    let manager = Manager::of(&mut stage.home);
+    let daemon = stage.home.start().await;
+    for (polling, over) in [("hurry = \"very\"", "nothing is changed"), ("", "reloaded")] {
+        stage.home.polling = polling.into();
+        stage.home.write_config();
+        let (_, heard) = (manager.heard(), RefCell::new(String::new()));
+        daemon.forget_log();
+        daemon.signal("HUP");
+        daemon.logged(over).await;
+        let told = async || {
+            let mut heard = heard.borrow_mut();
+            heard.push_str(&manager.heard());
+            let (_, after) = heard.split_once("RELOADING=1\n")?;
+            after.contains("READY=1\n").then_some(())
+        };
+        until("RELOADING, then READY", told, || daemon.log()).await;
+    }
 }

@@ -22,10 +22,14 @@ fn missing_scope() -> Say {
 
 /// The account is suspended for this reason, everywhere a person may look.
 async fn assert_suspended(daemon: &Daemon, reason: &str, told: &[&str], tasks: u64) -> Value {
-    let account = daemon.until_account("suspended").await;
+    // Its token may be refused before its lane has read the task.
+    let look = async || {
+        let account = daemon.until_account("suspended").await;
+        (account["watched"] == tasks).then_some(account)
+    };
+    let account = until("its tasks watched", look, || daemon.log()).await;
     assert_eq!((&account["name"], &account["reason"]), (&json!("default"), &json!(reason)));
     assert!(account["since"].is_string(), "{account}");
-    assert_eq!(account["watched"], tasks, "{account}");
     let message = account["message"].as_str().unwrap();
     let log = || daemon.log();
     for word in told {

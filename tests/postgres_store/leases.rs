@@ -209,3 +209,18 @@ async fn a_beat_notices_the_changes_whose_hints_were_lost() {
     a.store.beat(&a.me, &[lease]).await.unwrap();
     assert!(matches!(hints.try_recv(), Ok(Hint::Watch(name)) if name == lane("one")));
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn whoever_claims_a_lane_is_told_at_once_where_its_deliveries_go() {
+    let db = database();
+    let (a, b) = (db.daemon("a").await, db.daemon("b").await);
+    let mine = a.claim("one").await.unwrap().lane.lease;
+    let task = a.watch(&mine, "one", "t1").await;
+    let mut hints = b.store.hints();
+    let due = |hint: &Hint| matches!(hint, Hint::Due(there) if *there == to());
+    a.store.settle(&mine, ending(task), success()).await.unwrap();
+    hinted(&mut hints, due).await;
+    a.store.release(&mine).await.unwrap();
+    b.claim("one").await.expect("it is free");
+    hinted(&mut hints, due).await;
+}

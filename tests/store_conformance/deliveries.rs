@@ -311,6 +311,10 @@ pub async fn whoever_asks_while_an_attempt_is_under_way_is_not_answered_by_that_
     assert!(recorded.await.unwrap());
     assert!(db.store.asked(Timestamp(99_000), 9).await.unwrap().is_empty());
     assert_eq!(db.store.attempts("reg_1").await.unwrap().len(), 3);
+    let row = due(&db, 12_000).await.remove(0);
+    db.store.redeliver("reg_1", Timestamp(12_010)).await.unwrap();
+    db.store.postpone(&row, Timestamp(99_000), "unsigned").await.unwrap();
+    assert_eq!(db.store.asked(Timestamp(12_010), 9).await.unwrap().len(), 1, "nor put off");
 }
 
 pub async fn what_is_under_way_can_be_put_off_and_is_recorded_all_the_same(db: Fixture) {

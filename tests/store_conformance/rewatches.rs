@@ -135,12 +135,27 @@ pub async fn a_bulk_rewatch_finds_what_fits_page_by_page(db: Fixture) {
     let over = db.store.rewatch("rwt_1").await.unwrap().unwrap();
     assert_eq!((over.done, over.state), (2, RedeliveryState::Finished));
     assert!(over.finished_at.is_some());
+    let late = db.store.cancel_rewatch("rwt_1", Timestamp(150_000)).await.unwrap().unwrap();
+    assert_eq!((late.state, late.finished_at), (over.state, over.finished_at), "it was over");
+    let all = RewatchFilter {
+        client: None,
+        account: None,
+        reason: None,
+        since: Timestamp(0),
+        until: Timestamp(64_001),
+    };
+    db.store.begin_rewatch(bulk("3", "ops", all)).await.unwrap().unwrap();
+    let page = db.store.rewatch_page(99, Timestamp(100_100)).await.unwrap().unwrap();
+    db.store.cancel_rewatch("rwt_3", Timestamp(100_101)).await.unwrap();
+    db.store.rewatched(&page, 1, Timestamp(100_102)).await.unwrap();
+    let late = db.store.rewatch("rwt_3").await.unwrap().unwrap();
+    assert_eq!((late.state, late.done), (RedeliveryState::Cancelled, 0), "it was over, too");
     assert!(db.store.rewatch("rwt_2").await.unwrap().is_none());
     let forget = async |before| {
         let before = Timestamp(before);
         db.store.forget(Old::Rewatches, before, 9).await.unwrap()
     };
-    assert_eq!((forget(100_000).await, forget(200_000).await), (0, 2));
+    assert_eq!((forget(100_000).await, forget(200_000).await), (0, 3));
 }
 
 pub async fn a_page_that_was_not_worked_off_comes_again_as_it_was_registered(db: Fixture) {

@@ -222,4 +222,9 @@ pub async fn hints_come_after_the_commit(db: Fixture) {
     assert!(
         matches!(hint, Hint::Due(to) if to == Destination::new("ats", "https://ats.example:443"))
     );
+    db.store.cancel("reg_1", Timestamp(6_000)).await.unwrap();
+    let hint = hints.recv().await.unwrap();
+    assert!(matches!(hint, Hint::Watch(name) if name == lane()), "else it is polled on");
+    let hint = hints.recv().await.unwrap();
+    assert!(matches!(hint, Hint::Outcome { registration_id } if registration_id == "reg_1"));
 }
