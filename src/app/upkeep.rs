@@ -108,7 +108,12 @@ impl Upkeep {
     /// Tells systemd that all is well only while the lanes come round and the store, the delivery
     /// loop and each of the API's listeners answer.
     async fn watchdog(&self) {
-        let Some(period) = notify::watchdog_period() else { return };
+        if let Some(period) = notify::watchdog_period() {
+            self.watch(period).await;
+        }
+    }
+
+    async fn watch(&self, period: Duration) {
         let mut watchdog = Watchdog::default();
         let now = self.clock.steady();
         let store_beat = watchdog.heartbeat("store", STORE_SILENT_MAX, now);
@@ -170,7 +175,20 @@ async fn in_steps<F: Future<Output = store::Result<u32>>>(mut forget: impl FnMut
 
 #[cfg(test)]
 mod tests {
+    use std::os::unix::net::UnixDatagram;
+
     use super::*;
+    use crate::clock::{Steady, Timestamp};
+    use crate::config::{QuotaLimits, Retention};
+    use crate::delivery::health::desk;
+    use crate::outcome::{Ids, Outcome};
+    use crate::polling::board::LaneStatus;
+    use crate::store::sqlite::Sqlite;
+    use crate::store::{
+        Attempt, AttemptDetails, Destination, Ending, NewRegistration, Next, Progress,
+        Registry as _,
+    };
+    use crate::task::{Kind, LaneName, TaskRef};
 
     #[test]
     fn a_store_that_has_stopped_is_silence_and_one_that_refuses_is_alive() {
@@ -178,5 +196,155 @@ mod tests {
         assert!(lives(&Err(StoreError::Unavailable("database or disk is full".into()))));
         assert!(lives(&Err(StoreError::Fault("a bug".into()))));
         assert!(!lives(&Err(StoreError::Stopped("its thread has ended"))));
+    }
+
+    /// Tokio's time, which a test passes at once.
+    struct Passing(tokio::time::Instant);
+
+    impl Clock for Passing {
+        fn wall(&self) -> Timestamp {
+            Timestamp(crate::clock::millis(self.0.elapsed()))
+        }
+        fn steady(&self) -> Steady {
+            Steady(self.wall().0)
+        }
+    }
+
+    /// Ends the task of that name at once, and its delivery with `next`; returns the row's id.
+    async fn ended(store: &dyn Store, name: &str, next: Next) -> String {
+        let task = TaskRef {
+            kind: Kind::default(),
+            account: "default".into(),
+            website_id: "7".into(),
+            delivery_task_id: name.into(),
+        };
+        let new = NewRegistration {
+            id: format!("reg_{name}"),
+            client: "ats".into(),
+            task: task.clone(),
+            callback_url: format!("https://a.example/{name}"),
+            callback_origin: "https://a.example:443".into(),
+            callback_host: "a.example".into(),
+            metadata: "{}".into(),
+            created_at: Timestamp(0),
+            give_up_at: Timestamp(60_000),
+        };
+        store.register(vec![new]).await.unwrap();
+        let (at, to) = (Timestamp(1), Destination::new("ats", "https://a.example:443"));
+        let lease = store.take(&task.lane(), at).await.unwrap().lease;
+        let task = store.changes(&lease, 0, 9).await.unwrap().pop().unwrap().task;
+        let ending = Ending { task, at, progress: Progress::default(), log_id: None };
+        store.settle(&lease, ending, Outcome::succeeded(Ids::default())).await.unwrap();
+        let due = store.due(&to, at, 9).await.unwrap().remove(0);
+        let attempt = Attempt {
+            number: 1,
+            at,
+            duration: Duration::ZERO,
+            status: None,
+            error: None,
+            reply_excerpt: None,
+            verdict: "x".into(),
+            details: AttemptDetails::default(),
+        };
+        store.record_attempt(&due, attempt, next).await.unwrap();
+        due.registration_id
+    }
+
+    fn upkeep(store: Arc<Sqlite>, health: Health, config: Config, notifier: Notifier) -> Upkeep {
+        Upkeep {
+            store,
+            board: Arc::default(),
+            health,
+            config: watch::channel(Arc::new(config)).1,
+            clock: Arc::new(Passing(tokio::time::Instant::now())),
+            metrics: Arc::default(),
+            lines: Arc::default(),
+            notifier,
+            doors: Vec::new(),
+            shutdown: CancellationToken::new(),
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_service_manager_hears_nothing_while_a_lane_or_delivery_hangs() {
+        let directory = tempfile::tempdir().unwrap();
+        let store = Arc::new(Sqlite::open_simulated(&directory.path().join("a.db")).unwrap());
+        let manager = UnixDatagram::bind(directory.path().join("notify")).unwrap();
+        manager.set_nonblocking(true).unwrap();
+        let pings = || std::iter::from_fn(|| manager.recv(&mut [0; 64]).ok()).count();
+        let (health, mut questions) = desk();
+        let notifier = Notifier::to(directory.path().join("notify"));
+        let upkeep = upkeep(store, health, Config::default(), notifier);
+        let lane = LaneName { account: "default".into(), kind: Kind::default() };
+        let at_work = |alive_at| LaneStatus {
+            suspended: None,
+            failing: None,
+            answered: None,
+            watched: 1,
+            polls_last_second: 0,
+            polls_last_minute: 0,
+            quota: QuotaLimits::default(),
+            figures: None,
+            alive_at,
+        };
+        // Which part gets on, in each stretch of three minutes.
+        for (lanes, delivery) in [(true, true), (false, true), (true, true), (true, false)] {
+            let mut watching = Box::pin(upkeep.watch(Duration::from_secs(20)));
+            upkeep.board.post(&lane, at_work(upkeep.clock.steady()));
+            for second in 0..180 {
+                if lanes {
+                    upkeep.board.post(&lane, at_work(upkeep.clock.steady()));
+                }
+                if second == 90 {
+                    pings();
+                }
+                let serving = async {
+                    while let Some(question) = questions.recv().await {
+                        if delivery || second < 20 {
+                            let _ = question.send(Vec::new());
+                        } else {
+                            std::mem::forget(question);
+                        }
+                    }
+                };
+                let second = tokio::time::sleep(Duration::from_secs(1));
+                tokio::select! {
+                    () = second => {}
+                    () = serving => {}
+                    () = &mut watching => {}
+                }
+            }
+            assert_eq!(pings() > 0, lanes && delivery, "lanes {lanes}, delivery {delivery}");
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn everything_is_kept_for_as_long_as_is_configured_for_it() {
+        const DAY: Duration = Duration::from_secs(86_400);
+        let directory = tempfile::tempdir().unwrap();
+        let store = Arc::new(Sqlite::open_simulated(&directory.path().join("a.db")).unwrap());
+        let retention = Retention { delivered: 2 * DAY, undeliverable: 6 * DAY, attempts: DAY };
+        let config = Config { retention, ..Config::default() };
+        let delivered = ended(&*store, "told", Next::Delivered).await;
+        let undeliverable = ended(&*store, "lost", Next::Undeliverable).await;
+        let upkeep = upkeep(store.clone(), desk().0, config, Notifier::default());
+        let kept = async || {
+            let mut kept = [0; 3];
+            for (number, id) in [&delivered, &undeliverable].into_iter().enumerate() {
+                kept[number] = usize::from(store.find(id).await.unwrap().is_some());
+                kept[2] += store.attempts(id).await.unwrap().len();
+            }
+            kept
+        };
+        let pruning = upkeep.prune();
+        tokio::pin!(pruning);
+        let _ = tokio::time::timeout(DAY / 2, &mut pruning).await;
+        assert_eq!(kept().await, [1, 1, 2]);
+        let _ = tokio::time::timeout(DAY, &mut pruning).await;
+        assert_eq!(kept().await, [1, 1, 0], "attempts go first");
+        let _ = tokio::time::timeout(3 * DAY, &mut pruning).await;
+        assert_eq!(kept().await, [0, 1, 0]);
+        let _ = tokio::time::timeout(3 * DAY, &mut pruning).await;
+        assert_eq!(kept().await, [0, 0, 0]);
     }
 }
