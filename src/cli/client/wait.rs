@@ -50,8 +50,7 @@ pub(super) async fn run(args: Args) -> Result<Exit, Failure> {
 
 /// Waits for a registration's outcome and prints it.
 pub(super) async fn until_known(connection: &Connection, id: &str) -> Result<Exit, Failure> {
-    let mut answered = false;
-    let mut failures = 0;
+    let mut patience = Patience::default();
     loop {
         let asked = connection.get(&["registrations", id], &[("wait", ONE_WAIT.into())]).await;
         match asked {
@@ -59,19 +58,35 @@ pub(super) async fn until_known(connection: &Connection, id: &str) -> Result<Exi
                 render::reply(connection.json, &reply, render::registration);
                 return Ok(exit(&reply.value));
             }
-            Ok(_) => {
-                answered = true;
-                failures = 0;
-            }
-            Err(failure) if answered && failure.is_passing() && failures < FAILURES_MAX => {
-                if failures == 0 {
+            Ok(_) => patience.answered(),
+            Err(failure) if failure.is_passing() && patience.lasts() => {
+                if patience.failures == 1 {
                     render::tell(&format!("{failure}\n  trying again for a minute"));
                 }
-                failures += 1;
                 sleep(FAILURE_PAUSE).await;
             }
             Err(failure) => return Err(failure),
         }
+    }
+}
+
+/// How long a daemon that does not answer is waited for.
+#[derive(Default)]
+struct Patience {
+    answers: bool,
+    /// In a row.
+    failures: u32,
+}
+
+impl Patience {
+    fn answered(&mut self) {
+        (self.answers, self.failures) = (true, 0);
+    }
+
+    /// It failed: whether to ask again.
+    fn lasts(&mut self) -> bool {
+        self.failures += 1;
+        self.answers && self.failures <= FAILURES_MAX
     }
 }
 
@@ -80,5 +95,21 @@ fn exit(registration: &Value) -> Exit {
         Exit::Success
     } else {
         Exit::Failure
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_restart_of_a_daemon_that_answers_is_waited_out() {
+        let mut patience = Patience::default();
+        assert!(!patience.lasts(), "it is not there at all");
+        for _restart in 0..3 {
+            patience.answered();
+            assert!((0..FAILURES_MAX).all(|_| patience.lasts()));
+        }
+        assert!(!patience.lasts(), "it stays away");
     }
 }
