@@ -75,3 +75,24 @@ pub(super) async fn join(fleet: &dyn Fleet, clock: &dyn Clock) -> Result<Member,
     let name = host.nodename().to_string_lossy();
     fleet.join(&name, clock.wall()).await.map_err(StartError::Join)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn of_the_sockets_that_systemd_passes_those_named_for_the_api_are_its_own() {
+        for (names, kept) in [(&["api", "other"][..], 1), (&["one", "other"], 2), (&["api"], 1)] {
+            let mut bound = Vec::new();
+            let passed = |name: &&str| {
+                let tcp = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+                bound.push(format!("http://{}", tcp.local_addr().unwrap()));
+                Passed { name: (*name).to_owned(), listener: PassedListener::Tcp(tcp) }
+            };
+            let passed = names.iter().map(passed).collect();
+            let taken = listeners(&Config::default(), passed).await.unwrap();
+            let taken: Vec<String> = taken.iter().map(Listener::address).collect();
+            assert_eq!(taken, bound[..kept], "{names:?}");
+        }
+    }
+}

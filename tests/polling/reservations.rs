@@ -61,3 +61,15 @@ async fn a_clock_that_was_set_back_neither_forgets_it_nor_keeps_the_quota_closed
     let (since, waited) = next(&stage).await;
     assert!(since >= 60_000 && waited < 65_000, "{since}, {waited}");
 }
+
+#[tokio::test(start_paused = true)]
+async fn each_reservation_is_stored_with_the_time_at_which_it_was_made() {
+    let stage = Stage::new(Duration::MAX);
+    stage.register(0..200).await;
+    let _running = stage.start(QuotaLimits { per_second: 5, per_minute: 300 }).await;
+    let began = stage.wall();
+    sleep(Duration::from_secs(40)).await;
+    let stored: Vec<Reservation> = serde_json::from_str(&stage.lane()).unwrap();
+    let ages: Vec<u64> = stored.iter().map(|it| it.at.since(began).as_secs()).collect();
+    assert!(ages[0] < 10 && *ages.last().unwrap() > 30, "{ages:?}");
+}

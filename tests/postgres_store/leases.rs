@@ -107,7 +107,11 @@ async fn an_expired_owner_writes_nothing_until_it_beats_again() {
     let lease = a.claim("one").await.unwrap().lane.lease;
     let task = a.watch(&lease, "one", "t1").await;
     a.store.settle(&lease, ending(task), success()).await.unwrap();
+    a.store.redeliver("reg_t1", Timestamp(6_000)).await.unwrap();
+    let asked = async || a.store.asked(Timestamp(9_000), 9).await.unwrap().len();
+    assert_eq!(asked().await, 1);
     db.expire(&a);
+    assert_eq!(asked().await, 0, "nor sends it what a person asked for");
     let refused = a.store.checkpoint(&lease, Checkpoint::default()).await;
     assert!(matches!(refused, Err(StoreError::LeaseLost)), "{refused:?}");
     assert!(a.store.due(&to(), Timestamp(9_000), 9).await.unwrap().is_empty());

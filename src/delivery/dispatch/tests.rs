@@ -64,6 +64,8 @@ fn a_thousand_hanging_origins_do_not_delay_a_healthy_one() {
     world.run(began + SECOND);
     let done = world.finished.iter().filter(|(at, origin, _)| *at > began && origin == "healthy");
     assert_eq!(done.count(), 200);
+    let hanging = world.under_way.iter().filter(|(_, to, _)| to.origin.starts_with("hanging"));
+    assert_eq!(world.dispatch.unproven.total(), hanging.count(), "places of those that hang");
 }
 
 #[test]

@@ -111,6 +111,19 @@ fn what_is_asked_for_while_its_attempt_ends_is_looked_for_again() {
 }
 
 #[test]
+fn what_is_asked_for_is_sent_once_although_it_was_next_anyway() {
+    let mut world = World::new();
+    world.receiver("a", SECOND / 2, Pulse::Alive);
+    world.add("a", "ats", 10, 0);
+    world.run(1_000_000 + SECOND / 4);
+    // The first is under way, and the second has been read with it.
+    world.rows.get_mut(&to("a")).unwrap()[1].asked = true;
+    world.dispatch.asked();
+    world.run(1_000_000 + 20 * SECOND);
+    assert_eq!((world.attempts.len(), world.finished.len()), (10, 10));
+}
+
+#[test]
 fn a_flood_of_what_persons_ask_for_is_bounded_and_holds_up_no_other_client() {
     let mut world = World::new();
     for name in ["hanging", "fine"] {

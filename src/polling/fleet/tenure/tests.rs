@@ -190,6 +190,22 @@ fn a_lane_whose_claim_is_answered_after_the_stop_gets_no_worker_and_is_given_up(
 }
 
 #[test]
+fn a_lane_that_is_to_be_ours_again_while_it_is_given_up_is_claimed_at_once() {
+    let mut tenure = settled(1);
+    let others: Vec<u128> = (1..40).collect();
+    assert_eq!(steps(&mut tenure, Steady(2_000)), [Step::Beat]);
+    tenure.beaten(Steady(2_000), roster(&others, &[]), Some(lanes(1)));
+    assert_eq!(steps(&mut tenure, Steady(2_010)), [Step::Stop(lane(0))]);
+    tenure.ended(&lane(0));
+    assert_eq!(steps(&mut tenure, Steady(2_020)), [Step::Release(lane(0), lease(0, 1))]);
+    assert_eq!(steps(&mut tenure, Steady(4_000)), [Step::Beat]);
+    tenure.beaten(Steady(4_000), roster(&[1], &[]), Some(lanes(1)));
+    assert_eq!(steps(&mut tenure, Steady(4_010)), []);
+    tenure.released(&lane(0));
+    assert_eq!(steps(&mut tenure, Steady(4_020)), [Step::Claim(lane(0))]);
+}
+
+#[test]
 fn a_lane_that_is_ours_without_a_worker_is_given_up_for_the_one_that_is_to_have_it() {
     let mut tenure = settled(1);
     // Refused a write while the lease had run out, which nobody else took.
