@@ -11,7 +11,7 @@ mod attempt;
 pub mod fleet;
 mod lane;
 mod listing;
-pub mod moving;
+pub mod migration;
 mod notice;
 mod outbox;
 pub mod postgres;

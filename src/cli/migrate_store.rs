@@ -13,14 +13,14 @@ use super::Exit;
 use crate::clock::SystemClock;
 use crate::config::secret::Secret;
 use crate::config::{Overrides, Sources, StoreUrl};
-use crate::store::moving::{self, MoveError, Moved, Tally};
+use crate::store::migration::{self, Migrated, MigrationError, Tally};
 
 /// The arguments.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "The daemon on the file must be stopped, and none may run on the database \
-                        yet. From the first row on, no daemon opens the file any more, and none \
-                        the database until everything is there and compared. Killed or cut off, \
-                        the same command goes on where it was.\n\nExamples:\n  \
+                        yet. From the first row on, no daemon opens the file any more; the database \
+                        has everything, compared, in one transaction, or nothing. Killed or cut \
+                        off, the same command starts over.\n\nExamples:\n  \
                         outcomed migrate-store --from sqlite:/var/lib/outcomed/outcomed.db --to \
                         file:/etc/outcomed/credentials/store-url\n  outcomed migrate-store --from \
                         sqlite:outcomed.db --to postgres://outcomed@db.example/outcomed\n\nExit \
@@ -51,11 +51,12 @@ pub fn run(args: Args) -> Exit {
     super::block_on(async move {
         let clock = SystemClock::new();
         if args.abandon {
-            let done = moving::abandon(&from, to.expose(), &clock).await;
+            let done = migration::abandon(&from, to.expose(), &clock).await;
             return end(done.map(|()| abandoned(&args.from)));
         }
         let reporter = Reporter::new(&clock);
-        let done = moving::run(&from, to.expose(), &clock, &|news| reporter.hear(&news)).await;
+        let done =
+            migration::run(&from, to.expose(), &clock, &|event| reporter.report(&event)).await;
         reporter.finish();
         end(done.map(|moved| told(&moved, &args.from)))
     })
@@ -90,7 +91,7 @@ struct Ending {
     said: String,
 }
 
-fn end(done: Result<Ending, MoveError>) -> Exit {
+fn end(done: Result<Ending, MigrationError>) -> Exit {
     match done {
         Ok(Ending { data, said }) => {
             // Nobody reading any more is no failure of the move.
@@ -101,17 +102,17 @@ fn end(done: Result<Ending, MoveError>) -> Exit {
     }
 }
 
-fn told(moved: &Moved, from: &str) -> Ending {
+fn told(moved: &Migrated, from: &str) -> Ending {
     let go_on = format!(
         "Give every daemon the database as its `store.url` and start them. {from} stays as it is, \
          for the archive; no daemon opens it."
     );
     match moved {
-        Moved::Before { at } => {
+        Migrated::Before { at } => {
             let said = format!("nothing to do: this move was finished at {at}. {go_on}");
             Ending { data: String::new(), said }
         }
-        Moved::Now(tallies) => {
+        Migrated::Now(tallies) => {
             let replaced: u64 = tallies.iter().map(|tally| tally.replaced).sum();
             let mut said = String::from("Everything is there, and alike on both sides.\n");
             if replaced > 0 {

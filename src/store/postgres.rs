@@ -4,13 +4,13 @@
 //! other. Rows are locked in one order: lanes by name, then tasks, registrations and logs; so
 //! nobody waits in a circle. Nothing rests on advisory locks, sequences' order or notifications.
 
-pub(super) mod arriving;
 mod calling_off;
 mod connect;
 mod ending;
 mod fleet;
 mod gone;
 mod hints;
+pub(super) mod import;
 mod inspect;
 mod lanes;
 mod look;
@@ -76,9 +76,9 @@ pub enum OpenError {
     /// Its schema.
     #[error("cannot open the store: {0}")]
     Schema(#[from] SchemaError),
-    /// Another store's data are on their way into it, or have gone back.
+    /// Another store's data came into it in part, or have gone back.
     #[error("cannot open the store: {0}")]
-    Moving(String),
+    Imported(String),
 }
 
 /// The shared store, as one daemon holds it.
@@ -102,9 +102,8 @@ impl Postgres {
     /// Connects, waiting for the database for a while, and brings its schema up to date.
     pub async fn open(url: &str) -> std::result::Result<Self, OpenError> {
         let (target, work) = ready(url).await?;
-        let arrival = arrival(&work).await.map_err(OpenError::Away)?;
-        if let Some(refusal) = arrival.as_ref().and_then(arriving::refusal) {
-            return Err(OpenError::Moving(refusal));
+        if let Some(refusal) = imported(&work).await.map_err(OpenError::Away)? {
+            return Err(OpenError::Imported(refusal));
         }
         let share = |share| Sessions::new(&target, share).map_err(OpenError::Refused);
         let (sessions, fleet, beats) = (share(CLIENTS)?, share(FLEET)?, share(BEATS)?);
@@ -167,8 +166,9 @@ async fn migrate(sessions: &Sessions) -> std::result::Result<(), OpenError> {
     Ok(migrated.await.map_err(OpenError::Away)??)
 }
 
-async fn arrival(sessions: &Sessions) -> Result<Option<arriving::Arrival>> {
-    on_session!(sessions, |db| arriving::arrival(&db))
+/// Why its data must not be used, if that is so.
+async fn imported(sessions: &Sessions) -> Result<Option<String>> {
+    on_session!(sessions, |db| import::refusal(&db))
 }
 
 #[async_trait]

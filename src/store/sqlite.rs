@@ -1,9 +1,9 @@
 //! The embedded store: one `SQLite` file, one writer, readers apart.
 
+pub(super) mod export;
 mod gone;
 mod inspect;
 mod lanes;
-pub(super) mod leaving;
 mod lock;
 mod notices;
 mod outbox;

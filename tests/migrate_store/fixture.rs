@@ -8,7 +8,7 @@ use std::time::Duration;
 use outcomed::clock::{SystemClock, Timestamp};
 use outcomed::config::secret::Secret;
 use outcomed::outcome::{Ids, Outcome, Reason};
-use outcomed::store::moving::{self, MoveError, Moved};
+use outcomed::store::migration::{self, Migrated, MigrationError};
 use outcomed::store::postgres::Postgres;
 use outcomed::store::sqlite::{OpenError, Sqlite};
 use outcomed::store::{
@@ -70,16 +70,28 @@ impl World {
         self.cluster.psql(self.url.rsplit('/').next().unwrap(), sql)
     }
 
-    pub async fn run(&self) -> Result<Moved, MoveError> {
-        moving::run(&self.file, &self.url, &SystemClock::new(), &|_| {}).await
+    pub async fn run(&self) -> Result<Migrated, MigrationError> {
+        migration::run(&self.file, &self.url, &SystemClock::new(), &|_| {}).await
     }
 
     pub async fn moved(&self) {
-        assert!(matches!(self.run().await.unwrap(), Moved::Now(_)));
+        assert!(matches!(self.run().await.unwrap(), Migrated::Now(_)));
     }
 
-    pub async fn abandon(&self) -> Result<(), MoveError> {
-        moving::abandon(&self.file, &self.url, &SystemClock::new()).await
+    pub async fn abandon(&self) -> Result<(), MigrationError> {
+        migration::abandon(&self.file, &self.url, &SystemClock::new()).await
+    }
+
+    /// Copying takes a second or more.
+    pub async fn slow_down(&self) {
+        self.rig("BEFORE INSERT ON registration FOR EACH ROW", "PERFORM pg_sleep(0.001);").await;
+    }
+
+    /// Whether registrations are on their way into the database.
+    pub fn is_copying(&self) -> bool {
+        let copying = "SELECT count(*) FROM pg_stat_progress_copy
+                       WHERE datname = current_database() AND relid = 'registration'::regclass";
+        self.sql(copying) == "1"
     }
 
     /// The schema, with something that happens when rows come in.

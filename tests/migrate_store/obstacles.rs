@@ -2,7 +2,7 @@
 
 use outcomed::clock::{SystemClock, Timestamp};
 use outcomed::store::fleet::Fleet;
-use outcomed::store::moving::{self, MoveError, Moved};
+use outcomed::store::migration::{self, Migrated, MigrationError};
 use outcomed::store::postgres::Postgres;
 use outcomed::store::{Registry, Store};
 
@@ -13,7 +13,7 @@ async fn a_file_that_a_daemon_holds_is_refused_and_left_as_it_is() {
     let world = world(4).await;
     let daemon = world.sqlite().unwrap();
     let told = world.run().await.unwrap_err();
-    assert!(matches!(told, MoveError::InUse { .. }), "{told}");
+    assert!(matches!(told, MigrationError::InUse { .. }), "{told}");
     assert!(told.to_string().contains("stop it first"), "{told}");
     drop(daemon);
     world.sqlite().unwrap();
@@ -45,17 +45,64 @@ async fn a_database_that_daemons_use_is_refused_by_their_names() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_daemon_that_slips_in_while_rows_go_over_stops_the_move() {
+async fn a_daemon_that_starts_while_rows_go_over_waits_until_all_are_there() {
+    let world = world(1_000).await;
+    world.slow_down().await;
+    let daemon = world.postgres().await;
+    let joining = async {
+        while !tokio::task::block_in_place(|| world.is_copying()) {
+            tokio::time::sleep(std::time::Duration::from_millis(5)).await;
+        }
+        while daemon.join("late", Timestamp(1)).await.is_err() {}
+        world.sql("SELECT count(*) FROM registration")
+    };
+    let (moved, seen) = tokio::join!(world.run(), joining);
+    assert!(matches!(moved.unwrap(), Migrated::Now(_)));
+    assert_eq!(seen, "2032");
+}
+
+/// Cut off after the database has committed, and before the file knows.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_migration_that_was_cut_off_at_its_very_end_is_finished_or_taken_back() {
     let world = world(4).await;
-    world
-        .rig(
-            "AFTER INSERT ON task FOR EACH STATEMENT",
-            "INSERT INTO member VALUES (gen_random_uuid(), 'late', 1, now(), now() + '9 s');",
-        )
-        .await;
+    let cut_off = || {
+        let db = rusqlite::Connection::open(&world.file).unwrap();
+        db.execute_batch("UPDATE moved SET finished_at = NULL, committing = 1").unwrap();
+        assert!(world.sqlite_refuses().contains("not finished"));
+    };
+    world.moved().await;
+    cut_off();
+    assert!(matches!(world.run().await.unwrap(), Migrated::Before { .. }));
+    assert!(world.sqlite_refuses().contains("moved to"));
+    cut_off();
+    let nowhere = "postgres://postgres@127.0.0.1:1/gone";
+    let clock = SystemClock::new();
+    let unknown = migration::abandon(&world.file, nowhere, &clock);
+    let unknown = tokio::time::timeout(std::time::Duration::from_millis(500), unknown).await;
+    assert!(!matches!(unknown, Ok(Ok(()))), "only the database knows");
+    assert!(world.sqlite_refuses().contains("not finished"));
+    world.abandon().await.unwrap();
+    world.sqlite().unwrap();
+    assert!(world.postgres_refuses().await.contains("taken back"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_an_earlier_version_left_half_done_needs_an_empty_database() {
+    let world = world(4).await;
+    world.moved().await;
+    world.sql("UPDATE store_move SET finished_at = NULL");
+    let db = rusqlite::Connection::open(&world.file).unwrap();
+    db.execute_batch(
+        "UPDATE moved SET finished_at = NULL; ALTER TABLE moved DROP COLUMN committing",
+    )
+    .unwrap();
+    drop(db);
+    assert!(world.postgres_refuses().await.contains("left unfinished"));
     let told = world.run().await.unwrap_err().to_string();
-    assert!(told.contains("outcomed is running") && told.contains("late"), "{told}");
-    world.sql("DELETE FROM member");
+    assert!(told.contains("earlier version left unfinished: give an empty database"), "{told}");
+    let name = world.url.rsplit('/').next().unwrap();
+    world.cluster.psql("postgres", &format!("DROP DATABASE {name} WITH (FORCE)"));
+    world.cluster.psql("postgres", &format!("CREATE DATABASE {name}"));
     world.moved().await;
 }
 
@@ -75,10 +122,10 @@ async fn after_a_move_the_file_refuses_daemons_and_says_where_the_data_went() {
     // Nothing happens twice, not even while a daemon runs on the database.
     let daemon = world.postgres().await;
     daemon.join("a", Timestamp(1)).await.unwrap();
-    assert!(matches!(world.run().await.unwrap(), Moved::Before { .. }));
+    assert!(matches!(world.run().await.unwrap(), Migrated::Before { .. }));
     let elsewhere = world.cluster.database();
-    let again = moving::run(&world.file, &elsewhere, &SystemClock::new(), &|_| {}).await;
-    assert!(matches!(again, Err(MoveError::OtherTarget { .. })), "{again:?}");
+    let again = migration::run(&world.file, &elsewhere, &SystemClock::new(), &|_| {}).await;
+    assert!(matches!(again, Err(MigrationError::OtherTarget { .. })), "{again:?}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -86,8 +133,8 @@ async fn a_database_takes_one_move_only() {
     let (first, second) = (world(4).await, world(4).await);
     first.moved().await;
     let told =
-        moving::run(&second.file, &first.url, &SystemClock::new(), &|_| {}).await.unwrap_err();
-    assert!(told.to_string().contains("another move was begun into"), "{told}");
+        migration::run(&second.file, &first.url, &SystemClock::new(), &|_| {}).await.unwrap_err();
+    assert!(told.to_string().contains("is the target of another migration"), "{told}");
     second.sqlite().unwrap();
 }
 
@@ -95,7 +142,7 @@ async fn a_database_takes_one_move_only() {
 async fn a_move_that_is_taken_back_opens_the_file_and_closes_the_database() {
     let world = world(24).await;
     let before = told(&world.sqlite().unwrap()).await;
-    assert!(matches!(world.abandon().await, Err(MoveError::NotMoved)));
+    assert!(matches!(world.abandon().await, Err(MigrationError::NotMigrated)));
     world.moved().await;
     let daemon = world.postgres().await;
     let me = daemon.join("host-7", Timestamp(1)).await.unwrap();
@@ -111,7 +158,7 @@ async fn a_move_that_is_taken_back_opens_the_file_and_closes_the_database() {
     let again = world.run().await.unwrap_err().to_string();
     assert!(again.contains("taken back: give an empty database"), "{again}");
     let anew = world.cluster.database();
-    moving::run(&world.file, &anew, &SystemClock::new(), &|_| {}).await.unwrap();
+    migration::run(&world.file, &anew, &SystemClock::new(), &|_| {}).await.unwrap();
     assert_eq!(told(&Postgres::open(&anew).await.unwrap()).await, before);
 }
 
@@ -128,12 +175,12 @@ async fn a_move_that_failed_halfway_can_be_taken_back_without_its_database() {
     assert!(told.contains("disk full") && told.contains("run the same command again"), "{told}");
     assert!(world.sqlite_refuses().contains("not finished"));
     let nowhere = "postgres://postgres@127.0.0.1:1/gone";
-    moving::abandon(&world.file, nowhere, &SystemClock::new()).await.unwrap();
+    migration::abandon(&world.file, nowhere, &SystemClock::new()).await.unwrap();
     let store = world.sqlite().unwrap();
     store.ping(Timestamp(10)).await.unwrap();
     assert_eq!(
         outcomed::store::Lanes::lanes(&store).await.unwrap(),
         [lane("default"), lane("tenant-b")]
     );
-    assert!(world.postgres_refuses().await.contains("not finished"), "half of the data");
+    assert_eq!(world.sql("SELECT count(*) FROM lane"), "0", "all of it or nothing");
 }

@@ -1,4 +1,4 @@
-//! How far a move is: a bar on a terminal, a line now and then elsewhere.
+//! How far a migration is: a bar on a terminal, a line now and then elsewhere.
 
 use std::io::IsTerminal as _;
 use std::io::Write as _;
@@ -8,7 +8,7 @@ use std::time::Duration;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
 use crate::clock::{Clock, Steady};
-use crate::store::moving::{News, Step};
+use crate::store::migration::{Event, Phase};
 
 /// Between two lines: often enough to see that it lives, seldom enough for a log.
 const LINE_EVERY: Duration = Duration::from_secs(2);
@@ -22,7 +22,7 @@ pub(super) struct Reporter<'a> {
 
 /// Where a step was when it began, and when its last line was said.
 struct Pace {
-    step: Step,
+    phase: Phase,
     began: Steady,
     from: u64,
     said: Steady,
@@ -39,13 +39,10 @@ impl<'a> Reporter<'a> {
         Self { clock, bar, pace: Mutex::new(None) }
     }
 
-    pub(super) fn hear(&self, news: &News<'_>) {
-        match news {
-            News::Resumed { rows } => {
-                self.say(&format!("going on: {rows} rows are there already"));
-            }
-            News::Again(error) => self.say(&format!("{error}; trying again")),
-            News::Rows { step, table, done, of } => self.rows(*step, table, *done, *of),
+    pub(super) fn report(&self, event: &Event<'_>) {
+        match event {
+            Event::StartingOver(error) => self.say(&format!("{error}; starting over")),
+            Event::Rows { phase, table, done, of } => self.rows(*phase, table, *done, *of),
         }
     }
 
@@ -55,15 +52,15 @@ impl<'a> Reporter<'a> {
         }
     }
 
-    fn rows(&self, step: Step, table: &str, done: u64, of: u64) {
-        let doing = match step {
-            Step::Copying => "copying",
-            Step::Checking => "comparing",
+    fn rows(&self, phase: Phase, table: &str, done: u64, of: u64) {
+        let doing = match phase {
+            Phase::Copying => "copying",
+            Phase::Comparing => "comparing",
         };
         let now = self.clock.steady();
         let mut pace = self.pace.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(bar) = &self.bar {
-            if pace.as_ref().is_none_or(|pace| pace.step != step) {
+            if pace.as_ref().is_none_or(|pace| pace.phase != phase) {
                 bar.reset();
             }
             bar.set_length(of);
@@ -71,7 +68,7 @@ impl<'a> Reporter<'a> {
             bar.set_position(done);
         }
         match &mut *pace {
-            Some(pace) if pace.step == step => {
+            Some(pace) if pace.phase == phase => {
                 let due = now.since(pace.said) >= LINE_EVERY || done >= of;
                 if self.bar.is_none() && due {
                     pace.said = now;
@@ -83,7 +80,7 @@ impl<'a> Reporter<'a> {
                 if self.bar.is_none() {
                     self.say(&format!("{doing} {table}: {}", share(done, of)));
                 }
-                *pace = Some(Pace { step, began: now, from: done, said: now });
+                *pace = Some(Pace { phase, began: now, from: done, said: now });
             }
         }
     }

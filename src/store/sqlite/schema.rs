@@ -2,7 +2,7 @@
 
 use rusqlite::{Connection, TransactionBehavior};
 
-use super::leaving::{self, Mark};
+use super::export::{self, Mark, Stage};
 
 /// `outc`: says whose file this is.
 const APPLICATION_ID: i32 = 0x6f75_7463;
@@ -44,15 +44,15 @@ pub enum SchemaError {
 
 /// Two daemons, one here and one there, would tell every callback twice.
 fn elsewhere(mark: &Mark) -> String {
-    let Mark { target, begun_at, finished_at, .. } = mark;
-    match finished_at {
-        Some(at) => format!(
+    let Mark { target, begun_at, stage, .. } = mark;
+    match stage {
+        Stage::Finished(at) => format!(
             "its data moved to {target} at {at}: point `store.url` there; to go on with this file \
              instead, without what has happened since, run that `outcomed migrate-store` with \
              `--abandon`"
         ),
-        None => format!(
-            "moving it to {target} was begun at {begun_at} and not finished: run that `outcomed \
+        Stage::Begun | Stage::Committing => format!(
+            "its migration to {target} was begun at {begun_at} and not finished: run that `outcomed \
              migrate-store` again to finish, or with `--abandon` to go on with this file"
         ),
     }
@@ -82,7 +82,7 @@ pub(super) fn migrate(connection: &mut Connection, marked: Marked) -> Result<(),
         return Err(SchemaError::Foreign);
     }
     if moved && marked == Marked::Refuse {
-        let mark = leaving::mark(&transaction)?;
+        let mark = export::mark(&transaction)?;
         return Err(mark
             .as_ref()
             .map_or(SchemaError::Foreign, |m| SchemaError::Moved(elsewhere(m))));

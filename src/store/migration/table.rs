@@ -1,4 +1,4 @@
-//! One value of a row on its way, and the one encoding that both sides are compared in.
+//! What is migrated: tables, columns and values, and the one encoding that both stores are compared in.
 
 use bytes::BytesMut;
 use rusqlite::types::ValueRef;
@@ -9,8 +9,31 @@ use crate::store::{Result, StoreError};
 
 type SqlError = Box<dyn std::error::Error + Sync + Send>;
 
+/// What is migrated, in an order that respects foreign keys. Not: the heartbeat, which is a proof of
+/// life; the counts, which each store makes itself; the fleet's members, which only Postgres has.
+pub(in crate::store) const TABLES: [&str; 10] = [
+    "lane",
+    "task",
+    "registration",
+    "attempt",
+    "outcome_log",
+    "redelivery",
+    "rewatch",
+    "notice",
+    "app_ticket",
+    "gone_callback",
+];
+
+/// A column that both stores have.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(in crate::store) struct Column {
+    pub(in crate::store) name: String,
+    /// Whether it is part of the primary key.
+    pub(in crate::store) key: bool,
+}
+
 /// A value. A truth value is 0 or 1.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, serde::Serialize, serde::Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(in crate::store) enum Value {
     Null,
     Int(i64),
@@ -18,7 +41,7 @@ pub(in crate::store) enum Value {
     Bytes(Vec<u8>),
 }
 
-/// A row, its key first.
+/// A row, in the order of its columns.
 pub(in crate::store) type Row = Vec<Value>;
 
 impl Value {
@@ -47,18 +70,6 @@ impl Value {
             }
             _ => false,
         }
-    }
-}
-
-impl rusqlite::ToSql for Value {
-    fn to_sql(&self) -> rusqlite::Result<rusqlite::types::ToSqlOutput<'_>> {
-        let value = match self {
-            Self::Null => ValueRef::Null,
-            Self::Int(number) => ValueRef::Integer(*number),
-            Self::Text(text) => ValueRef::Text(text.as_bytes()),
-            Self::Bytes(bytes) => ValueRef::Blob(bytes),
-        };
-        Ok(rusqlite::types::ToSqlOutput::Borrowed(value))
     }
 }
 
@@ -101,7 +112,7 @@ impl<'a> FromSql<'a> for Value {
 
 /// The checksum of a table: SHA-256 over its rows in the order of their keys.
 #[derive(Clone, Default)]
-pub(super) struct Checksum {
+pub(in crate::store) struct Checksum {
     hash: Sha256,
     rows: u64,
 }
@@ -109,7 +120,7 @@ pub(super) struct Checksum {
 impl Checksum {
     /// Each value is its kind, its length where it has one, and its bytes: two different rows, or
     /// rows split up differently, never read the same.
-    pub(super) fn add(&mut self, row: &[Value]) {
+    pub(in crate::store) fn add(&mut self, row: &[Value]) {
         self.rows += 1;
         for value in row {
             match value {
@@ -130,12 +141,9 @@ impl Checksum {
         self.hash.update(bytes);
     }
 
-    pub(super) fn rows(&self) -> u64 {
-        self.rows
-    }
-
-    pub(super) fn finish(self) -> [u8; 32] {
-        self.hash.finalize().into()
+    /// How many rows, and their checksum.
+    pub(in crate::store) fn finish(self) -> (u64, [u8; 32]) {
+        (self.rows, self.hash.finalize().into())
     }
 }
 
@@ -148,7 +156,7 @@ mod tests {
         for row in rows {
             checksum.add(row);
         }
-        checksum.finish()
+        checksum.finish().1
     }
 
     #[test]
