@@ -10,6 +10,17 @@ use crate::store::{Result, StoreError};
 use crate::task::{Callback, DeliveryState, Kind, Registration, State, TaskId, TaskRef};
 use crate::watching::{Answer, Watching};
 
+impl From<rusqlite::Error> for StoreError {
+    fn from(error: rusqlite::Error) -> Self {
+        match error {
+            rusqlite::Error::FromSqlConversionFailure(..)
+            | rusqlite::Error::InvalidColumnType(..)
+            | rusqlite::Error::IntegralValueOutOfRange(..) => Self::Corrupt(error.to_string()),
+            error => super::unavailable(&error),
+        }
+    }
+}
+
 /// Every column of a registration, with its task and lane: the first of any query that reads
 /// registrations.
 pub(super) const COLUMNS: &str = "
