@@ -143,6 +143,27 @@ async fn progress_that_is_too_much_for_one_write_is_written_by_the_next_ones() {
 }
 
 #[tokio::test]
+async fn a_worker_whose_lease_is_lost_stops_and_leaves_the_board() {
+    let (mut worker, _directory) = worker().await;
+    worker.show();
+    assert_eq!(worker.context.board.read().len(), 1);
+    worker.happened(Event::Ended { task: TASK, next: Err(StoreError::LeaseLost) });
+    assert!(worker.lost, "another daemon polls the lane now");
+    worker.drain().await;
+    assert!(worker.context.board.read().is_empty(), "nobody comes round there any more");
+}
+
+#[tokio::test]
+async fn changes_that_could_not_be_read_are_read_at_the_next_hint() {
+    let (mut worker, _directory) = worker().await;
+    worker.load();
+    worker.happened(Event::Loaded(Err(unavailable())));
+    let before = worker.effects.len();
+    worker.load();
+    assert_eq!(worker.effects.len(), before + 1);
+}
+
+#[tokio::test]
 async fn a_task_registered_again_while_its_end_was_being_stored_is_read_again() {
     let (mut worker, _directory) = worker().await;
     let now = worker.context.clock.steady();
