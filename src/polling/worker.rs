@@ -1,6 +1,6 @@
 //! One lane's shell: performs the steps its brain asks for and feeds it what happens.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -59,6 +59,10 @@ pub(super) struct Worker {
     version: u64,
     /// Tasks that changed while their end was being stored, and to which version.
     ending: BTreeMap<TaskId, u64>,
+    /// Tasks that ended while changes were being read, perhaps as they were before.
+    ended: BTreeSet<TaskId>,
+    /// The first version that was read too early.
+    again_from: Option<u64>,
     /// As long as the lane is loaded for the first time: the version up to which it is.
     first_load: Option<u64>,
     loading: Loading,
@@ -102,6 +106,8 @@ impl Worker {
             names: Names::default(),
             unwritten: Unwritten::default(),
             ending: BTreeMap::new(),
+            ended: BTreeSet::new(),
+            again_from: None,
             first_load: Some(0),
             loading: Loading::Idle,
             upstreams,
@@ -183,7 +189,7 @@ impl Worker {
                 self.lane.gave_up(task, next, now);
                 if next.is_none() {
                     self.forget(task);
-                    self.read_again(task);
+                    self.has_ended(task);
                 }
             }
             Event::Ended { task, next: Err(error) } => {
@@ -247,7 +253,11 @@ impl Worker {
         let store = Arc::clone(&self.context.store);
         self.effects.push(match self.first_load {
             Some(version) => effects::first_load(store, self.lease, version),
-            None => effects::load(store, self.lease, self.version),
+            None => {
+                let again_from = self.again_from.take().map_or(u64::MAX, |version| version - 1);
+                self.version = self.version.min(again_from);
+                effects::load(store, self.lease, self.version)
+            }
         });
     }
 
@@ -259,6 +269,7 @@ impl Worker {
         for change in changes {
             last = last.max(change.version);
             match change.watch {
+                Some(_) if self.ended.contains(&change.task) => self.read_too_early(change.version),
                 Some(watch) => {
                     if self.lane.is_ending(change.task) {
                         self.ending.insert(change.task, change.version);
@@ -279,7 +290,8 @@ impl Worker {
             self.names.compact();
             self.lane.compact();
         }
-        if again || full || loaded {
+        self.ended.clear();
+        if again || full || loaded || self.again_from.is_some() {
             self.load();
         }
     }

@@ -2,8 +2,7 @@
 
 use std::sync::Arc;
 
-use super::Worker;
-use super::effects;
+use super::{Loading, Worker, effects};
 use crate::polling::unresolved::at_deadline;
 use crate::task::TaskId;
 
@@ -20,11 +19,20 @@ impl Worker {
     }
 
     /// Somebody may have registered the task again while its end was being stored: whoever read
-    /// that change too early reads it again.
-    pub(super) fn read_again(&mut self, task: TaskId) {
+    /// that change too early reads it again. And what is being read may show it as it was before.
+    pub(super) fn has_ended(&mut self, task: TaskId) {
+        if self.loading != Loading::Idle {
+            self.ended.insert(task);
+        }
         if let Some(version) = self.ending.remove(&task) {
-            self.version = self.version.min(version.saturating_sub(1));
+            self.read_too_early(version);
             self.load();
         }
+    }
+
+    /// With the next load.
+    pub(super) fn read_too_early(&mut self, version: u64) {
+        let before = self.again_from.unwrap_or(version);
+        self.again_from = Some(before.min(version));
     }
 }

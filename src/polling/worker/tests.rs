@@ -163,16 +163,7 @@ async fn changes_that_could_not_be_read_are_read_at_the_next_hint() {
     assert_eq!(worker.effects.len(), before + 1);
 }
 
-#[tokio::test]
-async fn a_task_registered_again_while_its_end_was_being_stored_is_read_again() {
-    let (mut worker, _directory) = worker().await;
-    let now = worker.context.clock.steady();
-    let watched = worker.lane.watched(TASK).unwrap().clone();
-    worker.lane.forget(TASK);
-    worker.lane.watch(TASK, Watched { give_up_at: now, last_pending: Some(now), ..watched }, now);
-    let step = worker.lane.next(now);
-    assert_eq!(step, Step::GiveUp { task: TASK }, "it was seen pending just now");
-    worker.happened(Event::Loaded(Ok(Vec::new())));
+fn change(worker: &Worker, version: u64) -> Event {
     let watch = Watch {
         website_id: "7".into(),
         delivery_task_id: "t".into(),
@@ -180,12 +171,58 @@ async fn a_task_registered_again_while_its_end_was_being_stored_is_read_again() 
         give_up_at: worker.context.clock.wall().after(Duration::from_secs(60)),
         progress: crate::store::Progress::default(),
     };
-    let change = Change { task: TASK, version: 7, watch: Some(watch) };
-    worker.happened(Event::Loaded(Ok(vec![change])));
+    Event::Loaded(Ok(vec![Change { task: TASK, version, watch: Some(watch) }]))
+}
+
+/// A worker that is storing the end of its task, and has read all changes.
+async fn ending() -> (Worker, tempfile::TempDir) {
+    let (mut worker, directory) = worker().await;
+    let now = worker.context.clock.steady();
+    let watched = worker.lane.watched(TASK).unwrap().clone();
+    worker.lane.forget(TASK);
+    worker.lane.watch(TASK, Watched { give_up_at: now, last_pending: Some(now), ..watched }, now);
+    let step = worker.lane.next(now);
+    assert_eq!(step, Step::GiveUp { task: TASK }, "it was seen pending just now");
+    worker.first_load = None;
+    (worker, directory)
+}
+
+#[tokio::test]
+async fn a_task_registered_again_while_its_end_was_being_stored_is_read_again() {
+    let (mut worker, _directory) = ending().await;
+    let read = change(&worker, 7);
+    worker.happened(read);
     assert!(worker.version == 7 && worker.loading == Loading::Idle);
     worker.happened(Event::Ended { task: TASK, next: Ok(None) });
     assert!(worker.version < 7, "that change came too early");
     assert!(worker.loading == Loading::UnderWay);
+}
+
+#[tokio::test]
+async fn a_change_that_came_too_early_is_read_again_though_others_are_being_read() {
+    let (mut worker, _directory) = ending().await;
+    let read = change(&worker, 7);
+    worker.happened(read);
+    worker.load();
+    worker.happened(Event::Ended { task: TASK, next: Ok(None) });
+    let other = Change { task: TaskId(2), version: 9, watch: None };
+    worker.happened(Event::Loaded(Ok(vec![other])));
+    assert!(worker.version < 7, "9 was read from 7 on");
+    assert!(worker.loading == Loading::UnderWay);
+}
+
+#[tokio::test]
+async fn what_was_read_before_a_task_ended_does_not_bring_it_back() {
+    let (mut worker, _directory) = ending().await;
+    worker.load();
+    worker.happened(Event::Ended { task: TASK, next: Ok(None) });
+    let read = change(&worker, 7);
+    worker.happened(read);
+    assert!(worker.lane.watched(TASK).is_none(), "it may have been read before");
+    assert!(worker.version < 7 && worker.loading == Loading::UnderWay, "read again");
+    let read = change(&worker, 7);
+    worker.happened(read);
+    assert!(worker.lane.watched(TASK).is_some(), "registered again after its end");
 }
 
 #[tokio::test]
