@@ -66,6 +66,7 @@ macro_rules! every_claim {
                 an_attempt_on_a_cancelled_registration_only_reaches_the_log
                 a_redelivery_starts_the_schedule_again_with_the_same_bytes
                 a_round_begins_with_its_first_attempt_and_a_redelivery_begins_another
+                a_round_that_began_by_a_clock_set_back_since_begins_with_the_next_attempt
                 what_others_wait_for_at_a_gone_callback_is_watched_and_kept
                 what_waits_for_a_gone_callback_ends_step_by_step
                 a_gone_callback_is_told_again_once_somebody_asks_or_it_accepts

@@ -109,7 +109,8 @@ pub struct Delivery {
     pub attempts: u32,
     /// Attempts since the delivery, or the last redelivery, began: the place in the schedule.
     pub round: u32,
-    /// When the first of those began.
+    /// When the first of those began, or the earliest by a clock that was set back since: time that
+    /// has not passed yet must not count as none for as long as the clock was ahead.
     pub first_attempt_at: Option<Timestamp>,
     /// How often a person has asked for it since it was last attempted. Whoever asks while an
     /// attempt is under way is not answered by that one.

@@ -144,6 +144,20 @@ pub async fn a_round_begins_with_its_first_attempt_and_a_redelivery_begins_anoth
     assert_eq!((anew.attempts, anew.round, anew.first_attempt_at), (2, 0, None));
 }
 
+pub async fn a_round_that_began_by_a_clock_set_back_since_begins_with_the_next_attempt(
+    db: Fixture,
+) {
+    db.settled("1", "ats", "t1", 5_000).await;
+    let again = |at| Next::RetryAt(Timestamp(at));
+    let ahead = due(&db, 9_000_000).await.remove(0);
+    db.store.record_attempt(&ahead, attempt(1, 9_000_000, 503), again(6_000)).await.unwrap();
+    let second = due(&db, 6_000).await.remove(0);
+    assert_eq!(second.first_attempt_at, Some(Timestamp(9_000_000)));
+    db.store.record_attempt(&second, attempt(2, 6_000, 503), again(7_000)).await.unwrap();
+    let third = due(&db, 7_000).await.remove(0);
+    assert_eq!((third.round, third.first_attempt_at), (2, Some(Timestamp(6_000))));
+}
+
 /// The receiver of `ats` says 410 to the delivery of `reg_1` at 6,000.
 async fn said_410(db: &Fixture) {
     db.settled("1", "ats", "t1", 5_000).await;

@@ -157,7 +157,7 @@ pub(super) const RECORD: &str = "
             last_error      = CASE WHEN b.ours THEN $8  ELSE r.last_error END,
             finished_at     = CASE WHEN b.ours THEN $9  ELSE r.finished_at END,
             asked           = CASE WHEN b.ours THEN 0   ELSE r.asked END,
-            first_attempt_at = CASE WHEN b.ours THEN coalesce(r.first_attempt_at, $10)
+            first_attempt_at = CASE WHEN b.ours THEN least(r.first_attempt_at, $10)
                                     ELSE r.first_attempt_at END
         FROM before b WHERE r.id = b.id),
     logged AS (

@@ -147,7 +147,7 @@ pub(super) fn record_attempt(
         .prepare_cached(
             "UPDATE registration SET state = ?4, next_attempt_at = ?5, attempts = ?6,
                     round = round + 1, last_status = ?7, last_error = ?8, finished_at = ?9,
-                    first_attempt_at = coalesce(first_attempt_at, ?10), asked = 0
+                    first_attempt_at = min(coalesce(first_attempt_at, ?10), ?10), asked = 0
              WHERE id = ?1 AND state = 'delivering' AND attempts = ?2 AND round = ?3
              AND asked = ?11",
         )?
