@@ -9,6 +9,8 @@
 //!   `target/histories/seed-7.log`. A failing seed leaves the same, and says so.
 
 mod simulation {
+    mod broken;
+    pub mod callbacks;
     pub mod clients;
     pub mod faults;
     pub mod fleet;
@@ -23,7 +25,7 @@ mod simulation {
 }
 
 use std::cell::Cell;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, Once};
 
@@ -57,11 +59,17 @@ fn count_panics() {
     PANICS.with(|panics| panics.set(0));
 }
 
+/// A database that is thrown away needs no disk.
+fn in_memory() -> std::io::Result<tempfile::TempDir> {
+    let memory = Path::new("/dev/shm");
+    if memory.is_dir() { tempfile::tempdir_in(memory) } else { tempfile::tempdir() }
+}
+
 /// One whole history: what happened, and what was wrong.
 fn run(seed: u64) -> (Vec<String>, Option<String>) {
     count_panics();
     let world = Shared::new(seed);
-    let directory = tempfile::tempdir().unwrap();
+    let directory = in_memory().unwrap();
     history::run(&world, &directory.path().join("sim.db"));
     if PANICS.with(Cell::get) > 0 {
         world.violated("a daemon panicked: see above".to_owned());

@@ -12,6 +12,7 @@ use outcomed::task::{Kind, State, TaskRef};
 use rand::RngExt;
 use rand::seq::IndexedRandom;
 
+use super::faults::Faults;
 use super::store::Door;
 use super::upstream::ACCOUNTS;
 use super::world::{EPOCH, Life, Promise, Shared, Sickness};
@@ -22,8 +23,7 @@ const SICK_CLIENT: &str = "erp";
 const BULK: i64 = 250;
 
 /// Whether a callback there always fails in this history.
-pub fn is_sick(world: &Shared, url: &str) -> bool {
-    let faults = &world.lock().faults;
+pub fn is_sick(faults: &Faults, url: &str) -> bool {
     faults.sick_receiver && url.contains("sick.example")
         || faults.sick_client && url.contains(&format!("gateway.example/{SICK_CLIENT}"))
 }
@@ -98,10 +98,7 @@ async fn send_again(world: &Shared, door: &Arc<Door>, node: usize) {
         let _ = door.redeliver(&id, Timestamp(EPOCH + now)).await;
         return;
     }
-    let ids: Vec<String> = world.lock().promises.keys().cloned().collect();
-    for id in &ids {
-        world.asked_again(id);
-    }
+    world.lock().all_sent_again += 1;
     world.node_tells(node, format_args!("sends all dead letters again"));
     let client = world.chance(0.5).then(|| CLIENTS[0].to_owned());
     let filter = RedeliveryFilter {

@@ -52,6 +52,7 @@ impl Members {
         let (reserved, expires_at) = {
             let mut world = self.world.lock();
             let owned = Owned { owner: member.id, lease: taken.lease, since: now };
+            world.claims += 1;
             world.leases.lanes.insert(lane.clone(), owned);
             world.leases.names.insert(taken.lease.lane, lane.clone());
             let reserved = world.leases.reserved.get(&taken.lease.lane).copied();

@@ -12,18 +12,22 @@ use outcomed::task::{Registration, State, webhook_id};
 use super::clients::is_sick;
 use super::history::EVENTFUL;
 use super::receivers::RETRY_DELAYS;
-use super::world::{EPOCH, Life, Shared};
+use super::world::{EPOCH, Life, Shared, World};
 
 /// A healthy task is told this soon after it has settled and is known, whatever others do, once
 /// what all share is well.
 const TOLD_WITHIN: i64 = 20_000;
 /// The same where what all share was unwell before.
 const TOLD_AFTER_TROUBLE_WITHIN: i64 = 75_000;
+/// A machine that has just started does not know what was spent of the last minute's quota.
+const QUOTA_UNKNOWN: i64 = 60_000;
+/// Whose quota was refused uses less of it for minutes.
+const QUOTA_CUT: i64 = 240_000;
 /// A healthy client's callback is first sent this soon after the outcome is stored.
 const SENT_WITHIN: i64 = 5_000;
-/// Attempts of one registration: the schedule's time in steps of the shortest `Retry-After`, and
-/// some that could not be recorded.
-const ATTEMPTS_MAX: u32 = 90;
+/// The same in a fleet: what another daemon's clock made due a moment early, while more was due
+/// there, waits for the next scan.
+const SENT_IN_A_FLEET_WITHIN: i64 = 35_000;
 
 impl Shared {
     /// A poll is sent, and arrives at `arrives`.
@@ -47,45 +51,6 @@ impl Shared {
         if !shared && settled.is_some() {
             self.violated(format!("{task} is polled although its outcome is stored"));
         }
-    }
-
-    /// A callback is sent.
-    pub fn sends(&self, node: usize, id: &str, body: &[u8]) {
-        let mut world = self.lock();
-        let registration = id.replacen("msg_", "reg_", 1);
-        let now = world.now_of(node);
-        world.first_sent.entry(registration.clone()).or_insert(now);
-        let again = world.sent_again.get(&registration).copied().unwrap_or(0);
-        let entry = world.sent.entry(id.to_owned()).or_insert_with(|| (body.to_vec(), 0));
-        entry.1 += 1;
-        let (same, times) = (entry.0 == body, entry.1);
-        let faults = &world.faults;
-        // Where no lease ever ends but by its owner's leave.
-        let in_good_order = !(faults.pauses
-            || faults.sleeps
-            || faults.vm_pauses
-            || faults.partitions
-            || faults.store_slow
-            || faults.store_stalls
-            || faults.store_refuses
-            || faults.store_lies);
-        let other = world.under_way.insert(id.to_owned(), node);
-        drop(world);
-        self.node_tells(node, format_args!("sends {registration:.10}, time {times}"));
-        if !same {
-            self.violated(format!("the bytes of {id} have changed"));
-        }
-        if times > ATTEMPTS_MAX * (1 + again) {
-            self.violated(format!("{id} is sent for the {times}th time"));
-        }
-        if in_good_order && other.is_some_and(|other| other != node) && again == 0 {
-            self.violated(format!("{id} is sent by d{node} while d{other:?} sends it"));
-        }
-    }
-
-    /// A person asks for it once more.
-    pub fn asked_again(&self, registration: &str) {
-        *self.lock().sent_again.entry(registration.to_owned()).or_default() += 1;
     }
 
     pub fn wall_of(&self, node: usize) -> Timestamp {
@@ -120,32 +85,42 @@ pub fn bounds_are_kept(world: &Shared) {
         return;
     }
     // What is healthy competes for the quota, hundreds that expire together most of all.
+    let reboots = if faults.crashes { QUOTA_UNKNOWN } else { 0 };
+    let refusals = if faults.account_trouble { QUOTA_CUT } else { 0 };
     let (from, within) = match (alone, faults.mass_expiry) {
         (true, false) => (0, TOLD_WITHIN),
         (true, true) => (0, TOLD_AFTER_TROUBLE_WITHIN),
-        (false, _) => (EVENTFUL, TOLD_AFTER_TROUBLE_WITHIN),
+        (false, _) => (EVENTFUL, TOLD_AFTER_TROUBLE_WITHIN + reboots + refusals),
     };
-    let promises = world.lock().promises.clone();
-    for (id, promise) in promises {
-        let life = world.lock().lives[&promise.task];
-        let healthy = life.end.is_some() && life.sick.is_none() && !promise.cancelled;
-        if !healthy || is_sick(world, &promise.url) || world.lock().gone.contains(&promise.url) {
-            continue;
+    let broken = world.lock().late(at, alone, from, within);
+    broken.into_iter().for_each(|late| world.violated(late));
+}
+
+impl World {
+    /// Who should have been told by now.
+    fn late(&self, at: i64, alone: bool, from: i64, within: i64) -> Option<String> {
+        let fleet = self.daemons > 1;
+        let sent_within = if fleet { SENT_IN_A_FLEET_WITHIN } else { SENT_WITHIN };
+        let untold = self.promises.iter().filter(|(id, _)| !self.first_sent.contains_key(*id));
+        for (id, promise) in untold {
+            let life = self.lives[&promise.task];
+            let healthy = life.end.is_some() && life.sick.is_none() && !promise.cancelled;
+            let url = &promise.url;
+            if !healthy || is_sick(&self.faults, url) || self.gone.contains(url) {
+                continue;
+            }
+            let settled = life.settles_at.max(life.known_from).max(promise.accepted_at).max(from);
+            let stored = self.settled.get(&promise.task);
+            if at > settled + within {
+                let stored = stored.map_or("no outcome".into(), |at| format!("stored at {at}"));
+                return Some(format!("{id} is not told at {at}: {life:?}, {stored}"));
+            }
+            let due = stored.map(|stored| promise.accepted_at.max(*stored));
+            if alone && due.is_some_and(|due| at > due + sent_within) {
+                return Some(format!("{id} is due since {due:?} and not sent at {at}"));
+            }
         }
-        let sent = world.lock().first_sent.contains_key(&id);
-        let settled = life.settles_at.max(life.known_from).max(promise.accepted_at).max(from);
-        let stored = world.lock().settled.get(&promise.task).copied();
-        if !sent && at > settled + within {
-            let stored = stored.map(|at| format!("stored at {at}"));
-            world.violated(format!(
-                "{id} is not told at {at}: {life:?}, {}",
-                stored.unwrap_or("no outcome".into())
-            ));
-        }
-        let due = stored.map(|stored| stored.max(promise.accepted_at));
-        if alone && !sent && due.is_some_and(|due| at > due + SENT_WITHIN) {
-            world.violated(format!("{id} is due since {due:?} and not sent at {at}"));
-        }
+        None
     }
 }
 
@@ -227,11 +202,11 @@ fn gave_up_late(world: &Shared, row: &Registration) {
     let world_ = world.lock();
     let url = &row.callback.url;
     let steps = world_.faults.wall_steps || world_.faults.vm_pauses;
-    if world_.gone.contains(url) || steps || world_.sent_again.contains_key(&row.id) {
+    if world_.gone.contains(url) || steps || world_.times_asked(&row.id) > 0 {
         return;
     }
     let first = world_.first_sent.get(&row.id).copied();
-    let last = world_.last_answered.get(&row.id).copied();
+    let last = world_.last_answered.get(&row.id).map(|answered| answered.at);
     drop(world_);
     let schedule: u64 = RETRY_DELAYS.iter().sum();
     let least = i64::try_from(schedule * 800).unwrap_or(0);

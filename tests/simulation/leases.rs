@@ -16,6 +16,16 @@ pub struct Row {
     pub alive_since: i64,
 }
 
+/// No daemon.
+const DEAD: usize = usize::MAX;
+
+impl Row {
+    /// Its process is over, though its lease may last.
+    pub fn bury(&mut self) {
+        self.node = DEAD;
+    }
+}
+
 /// A lane's owner and lease.
 #[derive(Clone, Copy, Debug)]
 pub struct Owned {

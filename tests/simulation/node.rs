@@ -101,6 +101,7 @@ impl Node {
 
     pub fn halt(&mut self, how: Halt, at: i64, until: i64) {
         self.world.tell(format_args!("d{} halts: {how:?} until {until}", self.index));
+        self.world.lock().halts += 1;
         (self.halted, self.lag_from) = (Some((how, until)), at);
     }
 

@@ -10,7 +10,7 @@ use outcomed::store::Registry;
 
 use super::clients::{CLIENTS, is_sick};
 use super::store::Door;
-use super::world::Shared;
+use super::world::{Answered, Shared};
 
 /// Short, so that a history may see its end.
 pub const RETRY_DELAYS: [u64; 6] = [1, 3, 5, 10, 20, 30];
@@ -67,7 +67,7 @@ impl Receivers {
     /// How this receiver is, whatever the callback.
     async fn sick(&self, parcel: &Parcel) -> Option<Reply> {
         let url = parcel.url.as_str();
-        if is_sick(&self.world, url) {
+        if is_sick(&self.world.lock().faults, url) {
             if url.contains("sick.example") {
                 self.world.delay(3_000, 5_000).await;
                 return Some(Reply::broken(Class::Timeout, "no reply"));
@@ -137,8 +137,12 @@ impl Courier for Receivers {
         let _under_way = UnderWay(&self.world, id.clone(), self.node);
         let reply = self.answer(&id, &parcel).await;
         let mut world = self.world.lock();
-        let now = world.now_of(self.node);
-        world.last_answered.insert(id.replacen("msg_", "reg_", 1), now);
+        let answered = Answered {
+            at: world.now_of(self.node),
+            accepted: matches!(reply.status, Some(200..=299)),
+            start: world.starts[self.node],
+        };
+        world.last_answered.insert(id.replacen("msg_", "reg_", 1), answered);
         reply
     }
 }

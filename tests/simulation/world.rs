@@ -11,9 +11,10 @@ use outcomed::outcome::Class;
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 use tokio::sync::{Notify, watch};
+use uuid::Uuid;
 
 use super::faults::Faults;
-use super::leases::Leases;
+use super::leases::{Leases, Row};
 
 /// Where the world's time starts: some moment of 2026.
 pub const EPOCH: i64 = 1_780_000_000_000;
@@ -55,14 +56,25 @@ pub struct Promise {
     pub accepted_at: i64,
 }
 
+/// What a receiver said last about one callback, and who heard it.
+#[derive(Clone, Copy, Debug)]
+pub struct Answered {
+    pub at: i64,
+    pub accepted: bool,
+    /// How often that daemon had started.
+    pub start: u32,
+}
+
 /// Where one daemon stands in time.
 #[derive(Clone, Copy, Debug)]
 struct NodeTime {
     /// Where its runtime's time started, and the world's time then.
     started: tokio::time::Instant,
     base: i64,
-    /// What the steady clock counts beyond the runtime's time: sleep.
-    steady: i64,
+    /// When its machine started, how often it has, and for how long its steady clock stood still.
+    booted_at: i64,
+    boots: u128,
+    stood_still: i64,
     /// How far its wall clock is off.
     skew: i64,
 }
@@ -93,11 +105,18 @@ pub struct World {
     pub accepted: BTreeMap<String, (Vec<u8>, i64)>,
     /// Bodies that were ever sent, by `webhook-id`, and how often.
     pub sent: BTreeMap<String, (Vec<u8>, u32)>,
-    /// When each registration was first sent and last answered, and how often a person asked for it
+    /// When each registration was first sent, its last answer, and how often a person asked for it
     /// again.
     pub first_sent: BTreeMap<String, i64>,
-    pub last_answered: BTreeMap<String, i64>,
+    pub last_answered: BTreeMap<String, Answered>,
     pub sent_again: BTreeMap<String, u32>,
+    /// How often for all at once, of which some may have been accepted without an answer.
+    pub all_sent_again: u32,
+    /// How often each daemon has started, halted or taken a lane, and walls were stepped.
+    pub starts: Vec<u32>,
+    pub halts: u32,
+    pub claims: u32,
+    pub wall_steps: u32,
     pub gone: BTreeSet<String>,
     pub tokens: BTreeSet<(usize, String)>,
     /// Attempts under way, by `webhook-id`, and whose they are.
@@ -151,6 +170,11 @@ impl Shared {
             first_sent: BTreeMap::new(),
             last_answered: BTreeMap::new(),
             sent_again: BTreeMap::new(),
+            all_sent_again: 0,
+            starts: vec![0; daemons],
+            halts: 0,
+            claims: 0,
+            wall_steps: 0,
             gone: BTreeSet::new(),
             tokens: BTreeSet::new(),
             under_way: BTreeMap::new(),
@@ -246,9 +270,26 @@ impl World {
 
     /// A daemon starts, on a runtime of its own. To be called on it.
     pub fn starts(&mut self, node: usize) {
-        let skew = self.nodes[node].map_or(0, |time| time.skew);
         let started = tokio::time::Instant::now();
-        self.nodes[node] = Some(NodeTime { started, base: self.at, steady: 0, skew });
+        let new = NodeTime {
+            started,
+            base: self.at,
+            booted_at: self.at,
+            boots: 1,
+            stood_still: 0,
+            skew: 0,
+        };
+        let machine = self.nodes[node].unwrap_or(new);
+        let mut machine = NodeTime { started, base: self.at, ..machine };
+        if self.faults.crashes && self.rng.random_bool(0.3) {
+            // All of the machine went down.
+            (machine.booted_at, machine.stood_still) = (self.at, 0);
+            machine.boots += 1;
+        }
+        self.nodes[node] = Some(machine);
+        self.starts[node] += 1;
+        // What it held before is another member's, who is dead.
+        self.leases.members.values_mut().filter(|row| row.node == node).for_each(Row::bury);
         self.tokens.retain(|(owner, _)| *owner != node);
         self.fuses[node] = None;
         self.crashed[node] = Arc::default();
@@ -258,18 +299,22 @@ impl World {
     pub fn overslept(&mut self, node: usize, lag: i64, steady_goes_on: bool) {
         if let Some(time) = &mut self.nodes[node] {
             time.base += lag;
-            time.steady += if steady_goes_on { lag } else { 0 };
+            time.stood_still += if steady_goes_on { 0 } else { lag };
         }
     }
 
     pub fn step_wall(&mut self, node: usize, by: i64) {
         if let Some(time) = &mut self.nodes[node] {
             time.skew += by;
+            self.wall_steps += 1;
         }
     }
 
     pub fn set_walls_right(&mut self) {
-        self.nodes.iter_mut().flatten().for_each(|time| time.skew = 0);
+        for time in self.nodes.iter_mut().flatten().filter(|time| time.skew != 0) {
+            time.skew = 0;
+            self.wall_steps += 1;
+        }
     }
 
     /// Where the runtime's time must be for the daemon to be at `at`.
@@ -298,6 +343,13 @@ impl Clock for NodeClock {
 
     fn steady(&self) -> Steady {
         let world = self.0.lock();
-        Steady(world.nodes[self.1].map_or(0, |time| time.running() + time.steady))
+        let steady =
+            |time: NodeTime| time.base + time.running() - time.booted_at - time.stood_still;
+        Steady(world.nodes[self.1].map_or(0, steady))
+    }
+
+    fn boot(&self) -> Option<Uuid> {
+        let world = self.0.lock();
+        world.nodes[self.1].map(|time| Uuid::from_u128(time.boots))
     }
 }
