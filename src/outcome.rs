@@ -314,6 +314,17 @@ mod tests {
     }
 
     #[test]
+    fn only_an_unresolved_outcome_says_why_nobody_knows() {
+        for reason in Reason::ALL {
+            assert_eq!(Reason::named(reason.name()), Some(reason));
+            let outcome = Outcome::unresolved(reason);
+            assert_eq!(outcome.unresolved_reason(), Some(reason.name()));
+        }
+        assert_eq!(Reason::named("lost"), None);
+        assert_eq!(Outcome::failed(Ids::default(), None, None).unresolved_reason(), None);
+    }
+
+    #[test]
     fn a_stored_report_reads_back_as_it_was() {
         let report = report(Outcome::unresolved(Reason::TimedOut));
         let body = body("reg_1", &report, RawValue::NULL);

@@ -256,9 +256,16 @@ mod tests {
     fn names_lead_back_to_what_they_name() {
         for state in State::ALL {
             assert_eq!(State::named(state.name()), Some(state));
+            assert_eq!(state.to_string(), state.name());
         }
         assert_eq!(Kind::named("hire.website_delivery"), Some(Kind::HireWebsiteDelivery));
         assert_eq!(Kind::named("drive.import"), None);
+    }
+
+    #[test]
+    fn a_lane_is_shown_as_its_account_and_kind() {
+        let lane = LaneName { account: "default".into(), kind: Kind::HireWebsiteDelivery };
+        assert_eq!(lane.to_string(), "default/hire.website_delivery");
     }
 
     #[test]

@@ -109,6 +109,21 @@ mod tests {
     use super::*;
 
     #[test]
+    fn what_is_stored_of_a_task_is_what_is_shown_of_it() {
+        let error = Some(Answer::Error(Some(7)));
+        let watching = Watching::stored(TaskId(1), 2, Some(Timestamp(3)), error);
+        let wanted = Watching {
+            task: Some(TaskId(1)),
+            polls: 2,
+            last_polled_at: Some(Timestamp(3)),
+            last_answer: Some("error".into()),
+            last_code: Some(7),
+            ..Watching::default()
+        };
+        assert_eq!(watching, wanted);
+    }
+
+    #[test]
     fn an_answer_reads_back_as_it_was_stored() {
         use Answer::{Error, NoAnswer, NotFound, Pending, RateLimited};
         for answer in

@@ -278,3 +278,47 @@ pub enum LogFormat {
     /// Text with the priority prefix that journald reads.
     Journald,
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_client_can_sign_with_a_secret_or_a_key() {
+        let secret = SigningSecret::new(vec![1]);
+        let key = SigningKey::from_seed(&[7; 32]);
+        for (secrets, keys) in [(0, 0), (1, 0), (0, 1), (1, 1)] {
+            let client = Client {
+                name: "ats".into(),
+                role: Role::Client,
+                token_sha256: [0; 32],
+                signing_secrets: vec![secret.clone(); secrets],
+                signing_keys: vec![key.clone(); keys],
+                callback_allow: Vec::new(),
+                tls_identity: None,
+                alert_url: None,
+            };
+            assert_eq!(client.can_sign(), secrets + keys > 0);
+        }
+    }
+
+    #[test]
+    fn a_secret_is_compared_and_never_shown() {
+        let secret = SigningSecret::new(vec![1, 2]);
+        assert_eq!(format!("{secret:?}"), "SigningSecret(…)");
+        assert!(secret == SigningSecret::new(vec![1, 2]) && secret != SigningSecret::new(vec![1]));
+    }
+
+    #[test]
+    fn addresses_are_shown_as_they_are_configured_but_for_a_database_with_its_password() {
+        let listen = Listen::Tcp("127.0.0.1:8474".parse().unwrap());
+        assert_eq!(listen.to_string(), "127.0.0.1:8474");
+        assert_eq!(Listen::Unix("/run/api.sock".into()).to_string(), "unix:/run/api.sock");
+        assert_eq!(StoreUrl::Sqlite("a.db".into()).to_string(), "sqlite:a.db");
+        let url = StoreUrl::Postgres(Secret::new("postgres://user:password@host/db"));
+        assert_eq!(url.to_string(), "postgres");
+        let app_secret = Secret::new("secret");
+        let credentials = Credentials::Internal { app_id: "cli_1".into(), app_secret };
+        assert_eq!(credentials.app_id(), "cli_1");
+    }
+}

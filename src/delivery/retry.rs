@@ -8,7 +8,7 @@ use crate::clock::Timestamp;
 /// back together.
 const JITTER: f64 = 0.2;
 /// A receiver cannot make us wait longer: the schedule's own longest wait by default.
-const RETRY_AFTER_MAX: Duration = Duration::from_secs(24 * 60 * 60);
+const RETRY_AFTER_MAX: Duration = Duration::from_hours(24);
 /// `Retry-After: 0`, or a date gone by, does not become a hot loop.
 const RETRY_AFTER_MIN: Duration = Duration::from_secs(1);
 /// A wait that a receiver asks for is never shorter than this part of the time since the first

@@ -176,5 +176,8 @@ mod tests {
         let text = rendered(Look::Journald, "m", &[("error", Value::from("a \"b\" c=d"))]);
         assert_eq!(text, "<4>polling: m error=\"a \\\"b\\\" c=d\"\n");
         assert_eq!(shown(&Value::from("")), "\"\"");
+        for alone in ["a b", "a\u{7f}b", "a=b", "a\"b"] {
+            assert!(shown(&Value::from(alone)).starts_with('"'), "{alone:?}");
+        }
     }
 }

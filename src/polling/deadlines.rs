@@ -128,3 +128,25 @@ fn pop_until(set: &mut BTreeSet<(Steady, TaskId)>, now: Steady) -> Option<TaskId
         task
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_final_poll_is_known_until_it_is_sent() {
+        let mut deadlines = Deadlines::default();
+        let (first, second) = (TaskId(1), TaskId(2));
+        deadlines.wait_for_final(first, Steady(50));
+        assert_eq!(deadlines.final_poll_at(first), None);
+        deadlines.poll_finally(first, Steady(9));
+        deadlines.poll_finally(first, Steady(7));
+        deadlines.poll_finally(second, Steady(8));
+        assert_eq!((deadlines.finals(), deadlines.final_poll_at(first)), (1, Some(Steady(7))));
+        deadlines.wait_for_final(second, Steady(50));
+        deadlines.poll_finally(second, Steady(8));
+        assert_eq!((deadlines.finals(), deadlines.first_final()), (2, Some((Steady(7), first))));
+        deadlines.sent(first);
+        assert_eq!((deadlines.finals(), deadlines.final_poll_at(first)), (1, None));
+    }
+}

@@ -265,3 +265,6 @@ impl Failing {
         self.warnings.push(Warning { task, error: failure.error.clone(), unsaid });
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -15,8 +15,8 @@ use crate::config::QuotaLimits;
 const ARRIVAL_MAX: Duration = Duration::from_secs(2);
 /// Added to both windows, because clocks tick in milliseconds and not at the same rate.
 const ALLOWANCE: Duration = Duration::from_millis(20);
-const SECOND: Duration = Duration::from_millis(1_000 + 20);
-const MINUTE: Duration = Duration::from_millis(60_000 + 20);
+const SECOND: Duration = Duration::from_millis(1_020);
+const MINUTE: Duration = Duration::from_millis(60_020);
 /// A refusal means that somebody else polls with the same credentials: of what was used so many
 /// hundredths are kept, at most this often, and never fewer than the last.
 const SHARE_KEPT: u32 = 70;

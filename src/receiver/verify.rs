@@ -10,7 +10,7 @@ use hmac::{Hmac, KeyInit as _, Mac as _};
 use sha2::Sha256;
 
 /// The tolerance of the specification: older is a replay, further ahead is a wrong clock.
-const TOLERANCE_SECONDS: u64 = 5 * 60;
+const TOLERANCE_SECONDS: i64 = 300;
 
 /// The three headers of a callback, as they came.
 #[derive(Clone, Copy, Debug, Default)]
@@ -123,11 +123,13 @@ pub fn verify(keys: &[Key], headers: Headers<'_>, body: &[u8], now: i64) -> Resu
     if !signatures.split(' ').any(fits) {
         return Err(Invalid::Signature);
     }
-    match now.abs_diff(sent) > TOLERANCE_SECONDS {
-        true if sent < now => Err(Invalid::TooOld),
-        true => Err(Invalid::TooNew),
-        false => Ok(()),
+    if now.saturating_sub(sent) > TOLERANCE_SECONDS {
+        return Err(Invalid::TooOld);
     }
+    if sent.saturating_sub(now) > TOLERANCE_SECONDS {
+        return Err(Invalid::TooNew);
+    }
+    Ok(())
 }
 
 #[cfg(test)]
@@ -170,6 +172,9 @@ mod tests {
         assert_eq!(verify(&keys(), changed, BODY, SENT), Err(Invalid::Signature));
         let other = Key::parse("whsec_AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA").unwrap();
         assert_eq!(verify(&[other], HEADERS, BODY, SENT), Err(Invalid::Signature));
+        let mislabelled = SIGNATURE.replace("v1,", "v1a,");
+        let mislabelled = Headers { signature: Some(&mislabelled), ..HEADERS };
+        assert_eq!(verify(&keys(), mislabelled, BODY, SENT), Err(Invalid::Signature));
     }
 
     #[test]
@@ -209,7 +214,11 @@ mod tests {
         let header = format!("v1,AAAA v1a,{}", STANDARD.encode(signature.to_bytes()));
         let headers = Headers { id: Some("msg_1"), signature: Some(&header), ..HEADERS };
         let keys = [Key::parse(&public).unwrap()];
+        assert_eq!(format!("{keys:?}"), "[Key(…)]");
         assert_eq!(verify(&keys, headers, b"{}", SENT), Ok(()));
+        let mislabelled = header.replace("v1a,", "v1,");
+        let mislabelled = Headers { signature: Some(&mislabelled), ..headers };
+        assert_eq!(verify(&keys, mislabelled, b"{}", SENT), Err(Invalid::Signature));
         assert_eq!(verify(&keys, headers, b"[]", SENT), Err(Invalid::Signature));
     }
 

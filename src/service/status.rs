@@ -127,5 +127,7 @@ mod tests {
         let end = "; suspended: a (bad_credentials), b (bad_credentials), c (bad_credentials) and \
                    2 more";
         assert!(line.ends_with(end), "{line}");
+        let one = self::line(&[lane("a", true)], &[]);
+        assert!(one.ends_with("; suspended: a (bad_credentials)"), "{one}");
     }
 }

@@ -13,19 +13,19 @@ use crate::store::Notice;
 
 /// An origin whose breaker has been open for so long will not be back in a moment: restarts and
 /// deployments of receivers take less.
-pub const DISABLED_AFTER: Duration = Duration::from_secs(10 * 60);
+pub const DISABLED_AFTER: Duration = Duration::from_mins(10);
 /// A suspended account needs a person, and a suspension that mends itself takes seconds.
 pub const SUSPENDED_AFTER: Duration = Duration::from_secs(60);
 /// How long all must be well before an incident is over.
 pub const RECOVERED_AFTER: Duration = Duration::from_secs(60);
 /// How long it is remembered that a delivery ended undelivered, so that further ones to the same URL are one incident.
-pub const GONE_FOR: Duration = Duration::from_secs(24 * 60 * 60);
+pub const GONE_FOR: Duration = Duration::from_hours(24);
 /// The waits between attempts to tell; then it is given up, since the next incident tells anew.
 const DELAYS: [Duration; 4] = [
-    Duration::from_secs(60),
-    Duration::from_secs(5 * 60),
-    Duration::from_secs(30 * 60),
-    Duration::from_secs(2 * 60 * 60),
+    Duration::from_mins(1),
+    Duration::from_mins(5),
+    Duration::from_mins(30),
+    Duration::from_hours(2),
 ];
 
 /// What is seen of one subject now. A subject that is not seen is one nobody knows about.

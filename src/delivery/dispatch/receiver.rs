@@ -17,7 +17,7 @@ const PROBE_ROWS: u32 = 16;
 /// Rows read longer ago are read again, since they may have been cancelled meanwhile.
 const PAGE_FRESH: Duration = Duration::from_secs(1);
 /// Future due times remembered. What is forgotten, the next scan of the store finds again.
-const WAKES_MAX: usize = 64;
+pub(super) const WAKES_MAX: usize = 64;
 
 #[derive(Debug, Default)]
 pub(super) struct Receiver {

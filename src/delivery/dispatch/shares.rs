@@ -142,4 +142,33 @@ mod tests {
         (0..3).for_each(|_| origin.give_back("slow"));
         assert!(origin.admits("slow", 16), "nobody there has nothing");
     }
+
+    #[test]
+    fn what_is_given_back_is_given_back_once() {
+        let mut pool = Pool::new(8);
+        (0..2).for_each(|_| pool.take("ats"));
+        pool.give_back("ats");
+        assert_eq!(pool.of("ats"), 1);
+        let mut origin = Origin::default();
+        origin.enter("a");
+        origin.enter("b");
+        origin.give_back("a");
+        assert_eq!(origin.idle, 2, "it had none");
+        assert!(!origin.leave("a"));
+        assert_eq!(origin.idle, 1);
+        origin.take("b");
+        assert!(origin.leave("b"), "nobody is left");
+        assert_eq!(origin.idle, 0);
+    }
+
+    #[test]
+    fn at_most_half_of_the_places_are_kept_for_those_that_have_none() {
+        let mut origin = Origin::default();
+        (0..10).for_each(|n| origin.enter(&format!("idle {n}")));
+        origin.enter("busy");
+        origin.take("busy");
+        assert!(origin.admits("busy", 4));
+        origin.take("busy");
+        assert!(!origin.admits("busy", 4));
+    }
 }

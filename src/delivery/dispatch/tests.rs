@@ -1,4 +1,5 @@
 mod isolation;
+mod steps;
 mod world;
 
 use self::world::{SECOND, World, to};
@@ -254,8 +255,8 @@ fn what_it_remembers_of_idle_origins_is_bounded() {
     }
     world.run(1_000_000 + 60 * SECOND);
     assert_eq!(world.finished.len(), IDLE_MAX + 100);
-    assert!(world.dispatch.receivers.len() <= IDLE_MAX);
-    assert!(world.dispatch.origins.len() <= IDLE_MAX);
+    assert_eq!(world.dispatch.receivers.len(), IDLE_MAX);
+    assert_eq!(world.dispatch.origins.len(), IDLE_MAX);
     assert!(world.dispatch.alarms.is_empty() && world.dispatch.cooling.is_empty());
     assert_eq!((world.dispatch.under_way.total(), world.dispatch.unproven.total()), (0, 0));
 }

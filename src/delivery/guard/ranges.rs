@@ -48,19 +48,20 @@ const NOT_PUBLIC_V6: [([u16; 8], u8, &str); 15] = [
 
 /// Ranges that belong to whoever runs the machine: allowing one of them allows plain http in it.
 const OURS: [([u16; 8], u8); 9] = [
-    (mapped(10, 0), 96 + 8),
-    (mapped(100, 64), 96 + 10),
-    (mapped(127, 0), 96 + 8),
-    (mapped(169, 254), 96 + 16),
-    (mapped(172, 16), 96 + 12),
-    (mapped(192, 168), 96 + 16),
+    mapped(10, 0, 8),
+    mapped(100, 64, 10),
+    mapped(127, 0, 8),
+    mapped(169, 254, 16),
+    mapped(172, 16, 12),
+    mapped(192, 168, 16),
     ([0, 0, 0, 0, 0, 0, 0, 1], 128),
     ([0xfc00, 0, 0, 0, 0, 0, 0, 0], 7),
     ([0xfe80, 0, 0, 0, 0, 0, 0, 0], 10),
 ];
 
-const fn mapped(first: u8, second: u8) -> [u16; 8] {
-    [0, 0, 0, 0, 0, 0xffff, u16::from_be_bytes([first, second]), 0]
+/// An IPv4 range as IPv6 writes it.
+const fn mapped(first: u8, second: u8, length: u8) -> ([u16; 8], u8) {
+    ([0, 0, 0, 0, 0, 0xffff, u16::from_be_bytes([first, second]), 0], 96 + length)
 }
 
 /// Why this address is not public; `None` if it is. Addresses that carry an IPv4 address to which

@@ -130,3 +130,14 @@ pub(super) struct StateLabel {
 pub(super) struct BuildLabels {
     pub(super) version: &'static str,
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_status_is_labelled_with_its_class() {
+        let classes = [99, 100, 200, 301, 404, 599, 600].map(status_class);
+        assert_eq!(classes, ["other", "1xx", "2xx", "3xx", "4xx", "5xx", "other"]);
+    }
+}

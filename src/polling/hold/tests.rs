@@ -106,3 +106,14 @@ fn a_refused_token_does_not_become_a_loop_of_tokens_and_polls() {
     hold.token_refused(witness(5_000), Steady(5_010));
     assert!(hold.opens(NONE_UNDER_WAY) >= Some(Steady(6_000)));
 }
+
+#[test]
+fn tokens_refused_in_one_moment_count_once_and_the_second_moment_casts_doubt() {
+    let mut hold = Hold::default();
+    for at in [0, 2_999] {
+        hold.token_refused(witness(at), Steady(at));
+        assert_eq!(hold.opens(NONE_UNDER_WAY), Some(Steady(i64::MIN)), "at {at}");
+    }
+    hold.token_refused(witness(3_000), Steady(3_000));
+    assert_eq!(hold.opens(NONE_UNDER_WAY), Some(Steady(4_000)), "while others are asked");
+}

@@ -4,6 +4,7 @@ mod bounds;
 mod expiring;
 mod failing;
 mod planning;
+mod stages;
 mod world;
 
 use super::expiry::FINAL_POLL_WAIT;

@@ -173,3 +173,82 @@ fn a_poll_ages_from_its_reply_or_from_when_it_has_certainly_arrived() {
     assert_eq!(full(2_500), Steady(3_020), "by two seconds it has arrived");
     assert_eq!(full(9_000), Steady(9_000));
 }
+
+#[test]
+fn room_and_pace_and_spacing_follow_from_the_limits_and_what_is_used_of_them() {
+    let mut quota = quota();
+    quota.restore(&[(Steady(0), 10), (Steady(0), 5)], Steady(30_000));
+    assert_eq!(quota.room(Steady(30_000), Duration::ZERO), 985);
+    assert_eq!(quota.room(Steady(30_000), Duration::from_millis(30_020)), 995);
+    assert_eq!(quota.room(Steady(30_000), Duration::from_millis(60_020)), 1_000);
+    assert!((quota.pace() - 50.0).abs() < f64::EPSILON);
+    assert_eq!(quota.spacing(4), MINUTE / 250);
+    quota.set_limits(QuotaLimits { per_second: 2, per_minute: 1_000 });
+    assert_eq!(quota.spacing(4), SECOND * 2);
+}
+
+#[test]
+fn each_refusal_ten_seconds_after_the_last_cut_cuts_again() {
+    let mut quota = quota();
+    for (at, room) in [(0, 700), (9_999, 700), (10_000, 490), (10_001, 490)] {
+        quota.refused(Duration::ZERO, Steady(at));
+        assert_eq!(quota.room(Steady(at), Duration::ZERO), room, "at {at}");
+    }
+}
+
+#[test]
+fn more_is_reserved_once_less_than_half_is_left() {
+    let mut quota = quota();
+    quota.reserved(RESERVE_FIRST, Steady(0));
+    (0..4).for_each(|_| quota.spend(Steady(0)));
+    assert_eq!(quota.reservation_wanted(), None);
+    quota.spend(Steady(0));
+    assert_eq!(quota.reservation_wanted(), Some(RESERVE_FIRST));
+}
+
+#[test]
+fn reservations_grow_while_they_follow_each_other_soon_and_shrink_after_a_pause() {
+    let mut quota = quota();
+    let mut steps = Vec::new();
+    for at in [0, 1_999, 3_998, 5_998, 20_997, 35_997, 50_997] {
+        quota.reserved(0, Steady(at));
+        steps.push(quota.step);
+    }
+    assert_eq!(steps, [8, 16, 32, 32, 32, 16, 8]);
+}
+
+#[test]
+fn what_is_carried_over_is_taken_from_the_latest_reservation_first() {
+    let mut quota = quota();
+    for at in [0, 1_000] {
+        quota.reserved(8 - quota.permits(), Steady(at));
+        (0..6).for_each(|_| quota.spend(Steady(at)));
+        (0..6).for_each(|_| quota.replied(Steady(at), Steady(at)));
+    }
+    let stored = quota.reservations_with(8, Steady(2_000));
+    assert_eq!(stored, [(Steady(0), 6), (Steady(1_000), 6), (Steady(2_000), 10)]);
+}
+
+#[test]
+fn what_was_spent_is_written_down_in_groups_of_a_quarter_second_and_a_minute_long() {
+    let mut quota = quota();
+    quota.reserved(4, Steady(0));
+    for at in [0, 20, 269, 270] {
+        quota.spend(Steady(at));
+        quota.replied(Steady(at), Steady(at));
+    }
+    let closing = quota.closing(Steady(60_020));
+    let wanted = [(20, 2), (269, 1), (270, 0), (60_020, 0)];
+    assert_eq!(closing, wanted.map(|(at, polls)| (Steady(at), polls)));
+}
+
+#[test]
+fn a_poll_whose_reply_hangs_counts_as_under_way_then_as_arrived_after_two_seconds() {
+    let mut quota = quota();
+    quota.reserved(RESERVE_MAX, Steady(0));
+    (0..50).for_each(|_| quota.spend(Steady(0)));
+    assert_eq!(quota.earliest(Steady(2_000)), Steady(3_020));
+    quota.reserved(1, Steady(2_500));
+    quota.spend(Steady(2_500));
+    assert_eq!(quota.used(Steady(2_500)), (51, 51));
+}
