@@ -6,6 +6,7 @@
 mod polling {
     pub mod lanes;
     pub mod leases;
+    pub mod probing;
     pub mod reservations;
     pub mod stage;
     pub mod storing;

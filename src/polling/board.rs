@@ -142,6 +142,11 @@ impl Board {
         lock(&self.probes).get(lane).cloned()
     }
 
+    /// Keeps what is known of these accounts only: the others are configured no longer.
+    pub fn forget_probes(&self, kept: impl Fn(&str) -> bool) {
+        lock(&self.probes).retain(|lane, _| kept(&lane.account));
+    }
+
     /// Whether some daemon has a lane of this account.
     #[must_use]
     pub fn has_lane_of(&self, account: &str) -> bool {

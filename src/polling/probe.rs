@@ -4,18 +4,22 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use futures_util::stream::{self, StreamExt};
+use futures_util::future::BoxFuture;
+use futures_util::stream::{FuturesUnordered, StreamExt};
 
 use super::board::{LaneStatus, NO_LOOP, Suspension};
 use super::{Context, Upstream};
 use crate::clock::Steady;
+use crate::config::QuotaLimits;
 use crate::source::PollError;
 use crate::task::{Kind, LaneName};
 
 /// Token calls at once.
-const AT_ONCE: usize = 8;
-/// The least time between two of them: thousands of accounts take minutes, not Feishu's patience.
-const SPACING: Duration = Duration::from_millis(20);
+const AT_ONCE_MAX: usize = 64;
+/// Of those, calls for accounts that failed before: hosts that never answer leave room for others.
+const AGAIN_AT_ONCE_MAX: usize = 32;
+/// Token calls begun in one round, so that thousands of accounts do not all ask Feishu at once.
+const BEGUN_MAX: usize = 25;
 /// How long one may take.
 const TIME_MAX: Duration = Duration::from_secs(15);
 /// An account that failed is asked again after this; the wait doubles.
@@ -33,87 +37,124 @@ struct Probed {
     again_at: Option<Steady>,
     failures: u32,
     asked: bool,
+    under_way: bool,
 }
+
+/// A token call: the account, its quota, and what came of it.
+type Call = BoxFuture<'static, (String, QuotaLimits, Result<(), PollError>)>;
 
 /// Until shutdown. Of a fleet one daemon does it.
 pub(super) async fn run(context: Context) {
-    let mut accounts: BTreeMap<String, Probed> = BTreeMap::new();
-    let mut upstreams = context.upstreams.clone();
-    let probing = async {
-        loop {
-            // Changed settings may have mended an account, or broken it.
-            if upstreams.has_changed().unwrap_or(false) {
-                upstreams.borrow_and_update();
-                accounts.clear();
-            }
-            if context.board.leads(context.member.id, context.clock.steady()) {
-                round(&context, &mut accounts).await;
-            }
-            tokio::time::sleep(ROUND).await;
-        }
-    };
+    let shutdown = context.shutdown.clone();
     tokio::select! {
-        () = context.shutdown.cancelled() => {}
-        () = probing => {}
+        () = shutdown.cancelled() => {}
+        () = probing(context) => {}
     }
 }
 
-async fn round(context: &Context, accounts: &mut BTreeMap<String, Probed>) {
+async fn probing(context: Context) {
+    let mut accounts: BTreeMap<String, Probed> = BTreeMap::new();
+    let mut calls: FuturesUnordered<Call> = FuturesUnordered::new();
+    let mut upstreams = context.upstreams.clone();
+    let mut rounds = tokio::time::interval(ROUND);
+    rounds.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    let mut failed = 0;
+    loop {
+        tokio::select! {
+            Some((account, quota, ready)) = calls.next() => {
+                ended(&context, &mut accounts, (&account, quota, &ready), &mut failed);
+            }
+            _ = rounds.tick() => {
+                if failed > LINES_MAX {
+                    let more = failed - LINES_MAX;
+                    tracing::error!(more, "more accounts get no token: see `outcomed accounts`");
+                }
+                failed = 0;
+                // Changed settings may have mended an account, or broken it.
+                if upstreams.has_changed().unwrap_or(false) {
+                    let known = upstreams.borrow_and_update().clone();
+                    context.board.forget_probes(|account| known.contains_key(account));
+                    accounts.clear();
+                    calls.clear();
+                }
+                if context.board.leads(context.member.id, context.clock.steady()) {
+                    calls.extend(begin(&context, &mut accounts, calls.len()));
+                }
+            }
+        }
+    }
+}
+
+/// The token calls that are due: of those that have waited longest, as many as there is room for.
+fn begin(
+    context: &Context,
+    accounts: &mut BTreeMap<String, Probed>,
+    under_way: usize,
+) -> Vec<Call> {
     let upstreams = context.upstreams.borrow().clone();
-    accounts.retain(|account, _| upstreams.contains_key(account));
     let now = context.clock.steady();
-    let mut due: Vec<(String, Upstream)> = Vec::new();
+    let mut due: Vec<(Option<Steady>, &String, &Upstream)> = Vec::new();
     for (account, upstream) in &*upstreams {
         let probed = accounts.entry(account.clone()).or_default();
         let wanted = !probed.asked || probed.again_at.is_some_and(|at| at <= now);
-        if !wanted {
+        if !wanted || probed.under_way {
             continue;
         }
         if context.board.has_lane_of(account) {
             // Its polls tell.
             *probed = Probed { asked: true, ..Probed::default() };
         } else {
-            due.push((account.clone(), upstream.clone()));
+            due.push((probed.again_at, account, upstream));
         }
     }
-    let mut lines = 0;
-    let spaced = due.into_iter().enumerate().map(async |(number, (account, upstream))| {
-        if number >= AT_ONCE {
-            tokio::time::sleep(SPACING * u32::try_from(AT_ONCE).unwrap_or(1)).await;
+    // Those that were never asked come first.
+    due.sort_by_key(|(again_at, ..)| *again_at);
+    let again_under_way =
+        accounts.values().filter(|it| it.under_way && it.again_at.is_some()).count();
+    let mut again_room = AGAIN_AT_ONCE_MAX.saturating_sub(again_under_way);
+    let room = AT_ONCE_MAX.saturating_sub(under_way).min(BEGUN_MAX);
+    let mut calls: Vec<Call> = Vec::new();
+    for (again_at, account, upstream) in due {
+        if calls.len() >= room || (again_at.is_some() && again_room == 0) {
+            break;
         }
-        let ready = tokio::time::timeout(TIME_MAX, upstream.source.prepare()).await;
-        (account, upstream.quota, ready)
-    });
-    let mut answers = std::pin::pin!(stream::iter(spaced).buffer_unordered(AT_ONCE));
-    while let Some((account, quota, ready)) = answers.next().await {
-        let ready = ready.unwrap_or_else(|_| Err(overdue()));
-        let now = context.clock.steady();
-        let probed = accounts.entry(account.clone()).or_default();
-        let first = probed.failures == 0;
-        probed.asked = true;
-        if ready.is_ok() {
-            *probed = Probed { asked: true, ..Probed::default() };
-        } else {
-            let wait = AGAIN_FIRST * 2_u32.saturating_pow(probed.failures.min(8));
-            probed.again_at = Some(now.after(wait.min(AGAIN_MAX)));
-            probed.failures += 1;
-        }
-        let lane = LaneName { account: account.clone(), kind: Kind::default() };
-        let status = status(context, &account, quota, &ready, &lane);
-        if first && ready.is_err() {
-            lines += 1;
-            if lines <= LINES_MAX {
-                tell(&account, &status);
-            }
-        } else if !first && ready.is_ok() {
-            tracing::info!(account, "the account gets a token again");
-        }
-        context.board.probed(&lane, status);
+        again_room -= usize::from(again_at.is_some());
+        accounts.entry(account.clone()).or_default().under_way = true;
+        let (account, upstream) = (account.clone(), upstream.clone());
+        calls.push(Box::pin(async move {
+            let ready = tokio::time::timeout(TIME_MAX, upstream.source.prepare()).await;
+            (account, upstream.quota, ready.unwrap_or_else(|_| Err(overdue())))
+        }));
     }
-    if lines > LINES_MAX {
-        let more = lines - LINES_MAX;
-        tracing::error!(more, "more accounts get no token: see `outcomed accounts`");
+    calls
+}
+
+/// Takes what came of a token call. `failed` counts the accounts that began to fail this round.
+fn ended(
+    context: &Context,
+    accounts: &mut BTreeMap<String, Probed>,
+    (account, quota, ready): (&str, QuotaLimits, &Result<(), PollError>),
+    failed: &mut usize,
+) {
+    let probed = accounts.entry(account.to_owned()).or_default();
+    let first = probed.failures == 0;
+    if ready.is_ok() {
+        *probed = Probed { asked: true, ..Probed::default() };
+    } else {
+        let wait = AGAIN_FIRST * 2_u32.saturating_pow(probed.failures.min(8));
+        let again_at = Some(context.clock.steady().after(wait.min(AGAIN_MAX)));
+        *probed =
+            Probed { again_at, failures: probed.failures + 1, asked: true, under_way: false };
     }
+    let lane = LaneName { account: account.to_owned(), kind: Kind::default() };
+    let status = status(context, account, quota, ready, &lane);
+    if first && ready.is_err() && *failed < LINES_MAX {
+        tell(account, &status);
+    } else if !first && ready.is_ok() {
+        tracing::info!(account, "the account gets a token again");
+    }
+    *failed += usize::from(first && ready.is_err());
+    context.board.probed(&lane, status);
 }
 
 fn tell(account: &str, status: &LaneStatus) {
@@ -133,7 +174,7 @@ fn overdue() -> PollError {
 fn status(
     context: &Context,
     account: &str,
-    quota: crate::config::QuotaLimits,
+    quota: QuotaLimits,
     ready: &Result<(), PollError>,
     lane: &LaneName,
 ) -> LaneStatus {

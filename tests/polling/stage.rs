@@ -12,7 +12,7 @@ use outcomed::config::{Polling, QuotaLimits};
 use outcomed::observability::Metrics;
 use outcomed::outcome::{Ids, Outcome};
 use outcomed::polling::board::Board;
-use outcomed::polling::{self, Context, Follower, Upstream};
+use outcomed::polling::{self, Context, Follower, Upstream, Upstreams};
 use outcomed::source::{AccountProblem, Observation, PollError, Polled, Source};
 use outcomed::store::fleet::{Alone, Claimed, Fleet, Holding, Member, Present, Roster};
 use outcomed::store::sqlite::Sqlite;
@@ -181,14 +181,21 @@ impl Stage {
     pub async fn start(self: &Arc<Self>, quota: QuotaLimits) -> Running {
         let upstream = Upstream { source: self.clone(), quota };
         let both = ["default", "other"].map(|account| (account.to_owned(), upstream.clone()));
-        let upstreams = Arc::new(both.into());
+        self.start_with(watch::channel(Arc::new(both.into())).1).await
+    }
+
+    /// The same, with these accounts.
+    pub async fn start_with(
+        self: &Arc<Self>,
+        upstreams: watch::Receiver<Arc<Upstreams>>,
+    ) -> Running {
         let (board, shutdown) = (Arc::new(Board::default()), CancellationToken::new());
         let context = Context {
             store: self.store.clone(),
             fleet: self.clone(),
             member: self.fleet.join("here", self.wall()).await.unwrap(),
             follower: self.clone(),
-            upstreams: watch::channel(upstreams).1,
+            upstreams,
             settings: Polling {
                 give_up_after: Duration::from_secs(3_600),
                 not_found_grace: Duration::from_secs(30),
@@ -206,7 +213,7 @@ impl Stage {
 /// A daemon at work.
 pub struct Running {
     task: JoinHandle<()>,
-    board: Arc<Board>,
+    pub board: Arc<Board>,
     shutdown: CancellationToken,
 }
 
