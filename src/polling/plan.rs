@@ -16,6 +16,7 @@ pub mod schedule;
 pub mod study;
 pub mod table;
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -40,6 +41,8 @@ pub struct Plan {
     classes: Classes,
     appointments: Appointments,
     curiosity: Curiosity,
+    /// New tasks that have an appointment out of curiosity.
+    curious: BTreeSet<Waiting>,
     arrivals: Arrivals,
     estimate: Estimate,
     table: Arc<Table>,
@@ -68,6 +71,7 @@ impl Plan {
             classes: Classes::default(),
             appointments: Appointments::default(),
             curiosity: Curiosity::default(),
+            curious: BTreeSet::new(),
             arrivals: Arrivals::default(),
             estimate: Estimate::new(),
             table: Table::prior(),
@@ -94,6 +98,7 @@ impl Plan {
                 self.arrivals.arrived(now);
             }
             if let Some(at) = self.probe(&task, now) {
+                self.curious.insert(task);
                 return self.appointments.make(task.task, at);
             }
         }
@@ -115,6 +120,7 @@ impl Plan {
 
     /// Whether its look was an appointment.
     fn take(&mut self, task: &Waiting) -> bool {
+        self.curious.remove(task);
         let appointed = self.appointments.remove(task.task);
         if !appointed {
             let (table, price) = (&self.table, &self.price);
@@ -165,7 +171,7 @@ impl Plan {
 
     /// The task to look at first and when that is worth it, or when to ask again.
     pub fn first(&mut self, now: Steady, quota: &Quota) -> First {
-        if self.classes.tasks() > 0 && self.price.stale(now) {
+        if (self.classes.tasks() > 0 || !self.curious.is_empty()) && self.price.stale(now) {
             self.reprice(now, quota);
         }
         let appointed = self.appointments.first();
@@ -217,10 +223,26 @@ impl Plan {
         self.price.update(now, classes.count(), |row| {
             forecast::load(row, table, classes, rate, &room, now)
         });
+        self.less_curious();
         let (table, price) = (&self.table, &self.price);
         self.classes.reprice(|head, place| due(table, price, head, place));
         self.bunch = bunch::coming(table, price.level(), &self.classes, quota.pace(), now);
         self.sum_up(now, quota);
+    }
+
+    /// Looks out of curiosity are sooner than the planned ones: where the price has fallen since
+    /// they were set, the task waits for its planned one.
+    fn less_curious(&mut self) {
+        let (table, price, appointments) = (&self.table, &self.price, &self.appointments);
+        let later = |task: &Waiting| {
+            let planned = due(table, price, task, ages::place(task.age()));
+            appointments.of(task.task).is_some_and(|at| at > planned)
+        };
+        let late: Vec<Waiting> = self.curious.extract_if(.., |task| later(task)).collect();
+        for task in late {
+            self.appointments.remove(task.task);
+            self.wait(task);
+        }
     }
 
     /// What there is to learn: to be worked out beside the polls, then handed to

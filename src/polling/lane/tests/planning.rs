@@ -197,3 +197,23 @@ fn waiters_that_leave_make_room_for_the_others() {
     let (alone, crowded) = (delay(true), delay(false));
     assert!(alone * 4 < crowded, "{alone} ms alone, {crowded} ms with all");
 }
+
+#[test]
+fn after_a_burst_nobody_waits_for_a_look_at_the_burst_s_price() {
+    for first in 0..10 {
+        let mut world = World::new();
+        for _ in 0..600 + first {
+            world.add(Some(0));
+        }
+        world.run(MINUTE / 2);
+        assert_eq!(world.delays.len(), 600 + first, "all were seen");
+        for wait in [MINUTE, 10 * MINUTE] {
+            world.run(world.now + wait);
+            let few: Vec<TaskId> = (0..10).map(|_| world.add(Some(3_000))).collect();
+            world.run(world.now + MINUTE);
+            let slowest = few.iter().map(|task| world.delays[task]).max().unwrap();
+            assert!(slowest < 2_500, "{first}, after {wait} ms: seen {slowest} ms after its end");
+        }
+        world.assert_quota();
+    }
+}
