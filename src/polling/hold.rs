@@ -40,6 +40,8 @@ pub struct Hold {
     pauses: u32,
     refusals: u32,
     refused_at: Option<Steady>,
+    /// When a poll was first refused for lack of quota, and how many were that were sent later.
+    short_of_quota: Option<(Steady, u32)>,
     accused: Option<Accused>,
     suspensions: u32,
     suspended: Option<(AccountProblem, Steady)>,
@@ -78,6 +80,8 @@ pub struct Witness {
     pub again: bool,
     /// No other task could say otherwise.
     pub alone: bool,
+    /// It has been answered before.
+    pub proven: bool,
 }
 
 impl Hold {
@@ -129,6 +133,21 @@ impl Hold {
             self.until = self.until.max(Some(now.after(WITNESSES_WAIT)));
             self.witnesses = WITNESSES;
         }
+    }
+
+    /// A task's poll was refused for lack of quota. Whether that is the account's: one that was
+    /// answered before, and polled again since the first refusal, says so too, or several others.
+    pub fn short_of_quota(&mut self, witness: Witness, now: Steady) -> bool {
+        let Some((first, later)) = &mut self.short_of_quota else {
+            self.short_of_quota = Some((now, 0));
+            self.until = self.until.max(Some(now.after(WITNESSES_WAIT)));
+            self.witnesses = WITNESSES;
+            return witness.alone;
+        };
+        if witness.sent >= *first {
+            *later += 1;
+        }
+        witness.alone || *later >= WITNESSES || (witness.proven && witness.sent >= *first)
     }
 
     /// The account cannot poll.

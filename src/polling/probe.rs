@@ -143,8 +143,7 @@ fn ended(
     } else {
         let wait = AGAIN_FIRST * 2_u32.saturating_pow(probed.failures.min(8));
         let again_at = Some(context.clock.steady().after(wait.min(AGAIN_MAX)));
-        *probed =
-            Probed { again_at, failures: probed.failures + 1, asked: true, under_way: false };
+        *probed = Probed { again_at, failures: probed.failures + 1, asked: true, under_way: false };
     }
     let lane = LaneName { account: account.to_owned(), kind: Kind::default() };
     let status = status(context, account, quota, ready, &lane);

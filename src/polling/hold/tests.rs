@@ -7,7 +7,7 @@ fn problem(reason: &'static str) -> AccountProblem {
 }
 
 fn witness(sent: i64) -> Witness {
-    Witness { sent: Steady(sent), again: false, alone: false }
+    Witness { sent: Steady(sent), again: false, alone: false, proven: false }
 }
 
 #[test]

@@ -61,7 +61,8 @@ impl Lane {
                 } else {
                     Fault::Unknown { again: true }
                 };
-                self.trouble(error, fault, sent, now);
+                let proven = self.tasks.get(&id).is_some_and(|task| task.watched.polls > 0);
+                self.trouble(error, fault, (sent, proven), now);
                 if waits {
                     self.retry(id, now);
                 }
@@ -147,17 +148,27 @@ impl Lane {
     }
 
     /// What a poll without an answer means for the lane.
-    fn trouble(&mut self, error: PollError, fault: Fault, sent: Steady, now: Steady) {
+    fn trouble(
+        &mut self,
+        error: PollError,
+        fault: Fault,
+        (sent, proven): (Steady, bool),
+        now: Steady,
+    ) {
         if matches!(error, PollError::Token) {
             // Whosever fault it is, the token has been dropped.
             self.prepared = false;
         }
         let Fault::Unknown { again } = fault else { return };
-        let witness = Witness { sent, again, alone: !self.has_others() };
+        let witness = Witness { sent, again, alone: !self.has_others(), proven };
         match error {
             PollError::Account(problem) => self.hold.accuse(problem, witness, now),
             PollError::Token => self.hold.token_refused(witness, now),
-            PollError::Quota { reset } => self.quota.refused(reset.unwrap_or(RESET_UNSAID), now),
+            PollError::Quota { reset } => {
+                if self.hold.short_of_quota(witness, now) {
+                    self.quota.refused(reset.unwrap_or(RESET_UNSAID), now);
+                }
+            }
             PollError::Transient { detail, .. } => self.hold.failed(&detail, now),
         }
         if self.hold.suspended().is_some() {

@@ -41,9 +41,7 @@ fn whatever_way_ten_tasks_fail_sixty_healthy_ones_are_told_within_six_seconds() 
             }
             world.run(MINUTE);
             let what = format!("{error:?}, failing first: {failing_first}");
-            // The first refusal for lack of quota is heeded: less of it is used for some minutes.
-            let most = if matches!(error, PollError::Quota { .. }) { 8 } else { 6 };
-            assert!(world.latest(&sixty) < most * SECOND, "{what}: {} ms", world.latest(&sixty));
+            assert!(world.latest(&sixty) < 6 * SECOND, "{what}: {} ms", world.latest(&sixty));
             assert!(!world.suspended_ever, "{what}");
             let polls = world.polls_of(&ten, 0, MINUTE);
             assert!(polls <= 10 * 10, "{what}: {polls} polls of ten failing tasks in a minute");
@@ -74,8 +72,7 @@ fn thousands_of_failing_tasks_get_a_quarter_of_the_quota_and_the_others_do_not_n
         assert!(world.warned.len() <= 10 * 24, "{} warnings", world.warned.len());
         world.latest(&healthy[6 * 60..])
     };
-    // Refusals for lack of quota are the account's, until a task has had two of them.
-    for error in errors().into_iter().filter(|error| !matches!(error, PollError::Quota { .. })) {
+    for error in errors() {
         let (none, many) = (latest(&error, 0), latest(&error, 3_000));
         assert!(many < 6 * SECOND, "{error:?}: {none} ms beside none, {many} ms beside 3,000");
     }
