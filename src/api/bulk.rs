@@ -6,11 +6,29 @@ use axum::response::{IntoResponse, Response};
 use serde::Serialize;
 
 use super::auth::Caller;
-use super::problem::FieldError;
+use super::problem::{FieldError, Kind, Problem, Result};
 use crate::clock::Timestamp;
 
 /// No registration ended before this.
 pub const EVER: Timestamp = Timestamp(0);
+
+/// Work on many registrations that a client has asked for.
+pub trait Bulk: Sized {
+    /// What it is called.
+    const NAME: &str;
+
+    /// Who asked for it.
+    fn owner(&self) -> &str;
+}
+
+/// What is found, if this caller may see it.
+pub fn seen<B: Bulk>(caller: &Caller, found: Option<B>) -> Result<B> {
+    let may_see = |it: &B| caller.is_operator() || it.owner() == caller.client().name;
+    found.filter(may_see).ok_or_else(|| {
+        let detail = format!("there is no {} with this id for this client", B::NAME);
+        Problem::new(Kind::NotFound, detail)
+    })
+}
 
 /// Reads a time, or notes what is wrong with it.
 pub fn time(

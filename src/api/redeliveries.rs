@@ -12,9 +12,9 @@ use utoipa::ToSchema;
 
 use super::auth::Caller;
 use super::body::{self, BODY_BYTES_MAX};
-use super::bulk::{self, EVER};
+use super::bulk::{self, Bulk, EVER};
 use super::openapi::{BodyRefused, QueryRefused, Refused};
-use super::problem::{FieldError, Kind, Problem, Result};
+use super::problem::{FieldError, Problem, Result};
 use super::query::Query;
 use super::segment::Segment;
 use super::shared::Shared;
@@ -144,7 +144,7 @@ pub async fn show(
 ) -> Result<Json<RedeliveryView>> {
     Query::parse(uri.query()).finish()?;
     let found = shared.answer(shared.store().redelivery(&id)).await?;
-    Ok(Json(seen(&caller, found)?.into()))
+    Ok(Json(bulk::seen(&caller, found)?.into()))
 }
 
 /// Cancel a bulk redelivery
@@ -161,16 +161,18 @@ pub async fn cancel(
     uri: Uri,
 ) -> Result<Json<RedeliveryView>> {
     Query::parse(uri.query()).finish()?;
-    seen(&caller, shared.answer(shared.store().redelivery(&id)).await?)?;
+    bulk::seen(&caller, shared.answer(shared.store().redelivery(&id)).await?)?;
     let now = shared.given.clock.wall();
     let after = shared.answer(shared.store().cancel_redelivery(&id, now)).await?;
-    Ok(Json(seen(&caller, after)?.into()))
+    Ok(Json(bulk::seen(&caller, after)?.into()))
 }
 
-fn seen(caller: &Caller, found: Option<Redelivery>) -> Result<Redelivery> {
-    found.filter(|it| caller.is_operator() || it.owner == caller.client().name).ok_or_else(|| {
-        Problem::new(Kind::NotFound, "there is no redelivery with this id for this client")
-    })
+impl Bulk for Redelivery {
+    const NAME: &str = "redelivery";
+
+    fn owner(&self) -> &str {
+        &self.owner
+    }
 }
 
 /// The filter, or everything that is wrong with it.

@@ -12,7 +12,7 @@ use utoipa::ToSchema;
 
 use super::auth::Caller;
 use super::body::{self, BODY_BYTES_MAX};
-use super::bulk::{self, EVER};
+use super::bulk::{self, Bulk, EVER};
 use super::openapi::{BodyRefused, QueryRefused, Refused};
 use super::problem::{FieldError, Kind, Problem, Result};
 use super::query::Query;
@@ -154,7 +154,7 @@ pub async fn show(
 ) -> Result<Json<RewatchView>> {
     Query::parse(uri.query()).finish()?;
     let found = shared.answer(shared.store().rewatch(&id)).await?;
-    Ok(Json(seen(&caller, found)?.into()))
+    Ok(Json(bulk::seen(&caller, found)?.into()))
 }
 
 /// Cancel a bulk rewatch
@@ -171,16 +171,18 @@ pub async fn cancel(
     uri: Uri,
 ) -> Result<Json<RewatchView>> {
     Query::parse(uri.query()).finish()?;
-    seen(&caller, shared.answer(shared.store().rewatch(&id)).await?)?;
+    bulk::seen(&caller, shared.answer(shared.store().rewatch(&id)).await?)?;
     let now = shared.given.clock.wall();
     let after = shared.answer(shared.store().cancel_rewatch(&id, now)).await?;
-    Ok(Json(seen(&caller, after)?.into()))
+    Ok(Json(bulk::seen(&caller, after)?.into()))
 }
 
-fn seen(caller: &Caller, found: Option<Rewatch>) -> Result<Rewatch> {
-    found.filter(|it| caller.is_operator() || it.owner == caller.client().name).ok_or_else(|| {
-        Problem::new(Kind::NotFound, "there is no rewatch with this id for this client")
-    })
+impl Bulk for Rewatch {
+    const NAME: &str = "rewatch";
+
+    fn owner(&self) -> &str {
+        &self.owner
+    }
 }
 
 /// The filter, or everything that is wrong with it.
