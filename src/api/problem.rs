@@ -229,15 +229,12 @@ impl From<StoreError> for Problem {
     fn from(error: StoreError) -> Self {
         match error {
             StoreError::Unavailable(_) | StoreError::Stopped(_) | StoreError::LeaseLost => {
-                tracing::warn!(%error, "the store failed an API request");
                 Self::store_unavailable("nothing was changed; send the request again")
             }
             StoreError::Corrupt(_) => {
-                tracing::error!(%error, "the store failed an API request");
                 Self::new(Kind::Internal, "what is stored cannot be read; see the daemon's log")
             }
             StoreError::Fault(_) => {
-                tracing::error!(%error, "the store failed an API request");
                 let detail = "outcomed met a fault of its own and changed nothing; see its log";
                 Self::new(Kind::Internal, detail)
             }

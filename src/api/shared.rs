@@ -20,7 +20,7 @@ use crate::ids::Ids;
 use crate::observability::{Lines, Metrics};
 use crate::polling::board::Board;
 use crate::store::fleet::{Fleet, MemberId};
-use crate::store::{self, Store};
+use crate::store::{self, Store, StoreError};
 
 /// Whether a client may be called back there; the text says why not and what to do.
 pub type JudgeCallback =
@@ -194,11 +194,26 @@ impl Shared {
         self.given.store.as_ref()
     }
 
+    /// Says that the store failed, as often as a person can read it: clients ask on.
+    fn note(&self, error: &StoreError) {
+        if !self.given.lines.admit("store failed", self.given.clock.steady()) {
+            return;
+        }
+        if matches!(error, StoreError::Corrupt(_) | StoreError::Fault(_)) {
+            tracing::error!(%error, "the store failed an API request");
+        } else {
+            tracing::warn!(%error, "the store failed an API request");
+        }
+    }
+
     /// The store's answer, or the problem that it gave none.
     pub async fn answer<T>(&self, asked: impl Future<Output = store::Result<T>>) -> Result<T> {
         let deadline = self.given.limits.store_time_max;
         if let Ok(answer) = tokio::time::timeout(deadline, asked).await {
-            return Ok(answer?);
+            return answer.map_err(|error| {
+                self.note(&error);
+                error.into()
+            });
         }
         if self.given.lines.admit("store silent", self.given.clock.steady()) {
             tracing::warn!("the store did not answer an API request in time");
