@@ -5,11 +5,14 @@
 
 mod connection;
 mod listen;
+mod peer;
 mod seats;
 mod stall;
 
+use std::collections::BTreeMap;
 use std::io;
-use std::sync::Arc;
+use std::net::IpAddr;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use axum::Router;
@@ -22,6 +25,7 @@ use super::openapi;
 use super::shared::{ApiState, Limits, Shared};
 use listen::Stream;
 pub use listen::{Door, Listener};
+use peer::Peer;
 use seats::Seats;
 
 /// Out of file descriptors or memory: accepting again at once would spin.
@@ -29,6 +33,8 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 /// Connections over the limit that wait for a place, or are told 503, at the same time; beyond
 /// that they are dropped.
 const STANDING_MAX: usize = 64;
+/// Of those, connections of one address beyond this host.
+const STANDING_OF_ONE_MAX: usize = 16;
 /// For a place to become free; a short burst passes unnoticed.
 const STANDING_TIME_MAX: Duration = Duration::from_secs(1);
 /// Each of those waiting asks one idle connection to leave this often.
@@ -60,7 +66,7 @@ pub async fn serve(
         limits,
         router: openapi::routes(Shared::new(state, shutdown.clone())),
         places: Arc::new(Semaphore::new(limits.connections_max)),
-        standing: Arc::new(Semaphore::new(STANDING_MAX)),
+        standing: Mutex::default(),
         seats: Arc::default(),
         open: TaskTracker::new(),
         shutdown: shutdown.clone(),
@@ -77,7 +83,7 @@ struct Server {
     limits: Limits,
     router: Router,
     places: Arc<Semaphore>,
-    standing: Arc<Semaphore>,
+    standing: Mutex<BTreeMap<Peer, usize>>,
     seats: Arc<Seats>,
     open: TaskTracker,
     shutdown: CancellationToken,
@@ -114,7 +120,7 @@ impl Server {
         let server = self.clone();
         if let Ok(place) = self.places.clone().try_acquire_owned() {
             self.open.spawn(async move { server.seat(stream, place).await });
-        } else if let Ok(standing) = self.standing.clone().try_acquire_owned() {
+        } else if let Some(standing) = self.stand(stream.peer()) {
             self.open.spawn(async move {
                 let Some(place) = server.wait_for_place().await else {
                     return connection::refuse(stream).await;
@@ -125,7 +131,20 @@ impl Server {
         }
     }
 
-    /// Has the longest idle connections make way, one after the other, until a place is free.
+    /// A place to wait in; no one address can take them all.
+    fn stand(self: &Arc<Self>, address: Option<IpAddr>) -> Option<Standing> {
+        let peer = Peer::of(address);
+        let mut standing = self.standing.lock().unwrap_or_else(PoisonError::into_inner);
+        let own = standing.get(&peer).copied().unwrap_or(0);
+        let most = if Peer::is_local(address) { STANDING_MAX } else { STANDING_OF_ONE_MAX };
+        if own >= most || standing.values().sum::<usize>() >= STANDING_MAX {
+            return None;
+        }
+        standing.insert(peer, own + 1);
+        Some(Standing { server: self.clone(), peer })
+    }
+
+    /// Has idle connections make way, one after the other, until a place is free.
     async fn wait_for_place(&self) -> Option<OwnedSemaphorePermit> {
         let place = self.places.clone().acquire_owned();
         tokio::pin!(place);
@@ -143,7 +162,7 @@ impl Server {
 
     async fn seat(&self, stream: Stream, place: OwnedSemaphorePermit) {
         let (shutdown, abort) = (&self.shutdown, &self.abort);
-        let seat = self.seats.take();
+        let seat = self.seats.take(Peer::of(stream.peer()));
         connection::serve(stream, seat, &self.router, self.limits, shutdown, abort).await;
         drop(place);
     }
@@ -159,6 +178,24 @@ impl Server {
         self.abort.cancel();
         let _ = tokio::time::timeout(ABORT_TIME_MAX, self.open.wait()).await;
         Drained::Aborted { connections }
+    }
+}
+
+/// A place to wait in; dropping it leaves.
+struct Standing {
+    server: Arc<Server>,
+    peer: Peer,
+}
+
+impl Drop for Standing {
+    fn drop(&mut self) {
+        let mut standing = self.server.standing.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(own) = standing.get_mut(&self.peer) {
+            *own -= 1;
+            if *own == 0 {
+                standing.remove(&self.peer);
+            }
+        }
     }
 }
 

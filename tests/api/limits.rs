@@ -1,12 +1,14 @@
 //! Greedy, slow and malformed peers, over raw sockets.
 
 use std::sync::atomic::Ordering;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use outcomed::api::Limits;
 use reqwest::Method;
 use serde_json::json;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpSocket, TcpStream};
 
 use crate::harness::{ATS, Api, config, read_to_end, wanted};
 
@@ -181,6 +183,26 @@ async fn silent_connections_make_way_for_those_that_ask() {
 }
 
 #[tokio::test]
+async fn one_address_that_opens_many_connections_loses_its_own() {
+    let limits = Limits { connections_max: 8, ..Limits::default() };
+    let api = Api::start_with(config(), limits).await;
+    let asks = async |stream: &mut TcpStream| {
+        stream.write_all(b"GET /healthz HTTP/1.1\r\nhost: x\r\n\r\n").await?;
+        stream.read(&mut [0; 4096]).await
+    };
+    let mut well = api.connect().await;
+    assert!(asks(&mut well).await.unwrap() > 0);
+    let mut greedy = Vec::new();
+    for _ in 0..40 {
+        let socket = TcpSocket::new_v4().unwrap();
+        socket.bind("127.0.0.2:0".parse().unwrap()).unwrap();
+        greedy.push(socket.connect(api.address).await.unwrap());
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    assert!(asks(&mut well).await.unwrap() > 0, "idle for longer than any of the others");
+}
+
+#[tokio::test]
 async fn too_many_batches_at_once_are_503() {
     let limits = Limits { batches_max: 0, ..Limits::default() };
     let api = Api::start_with(config(), limits).await;
@@ -210,6 +232,36 @@ async fn without_its_store_every_call_is_503_and_says_when_to_come_back() {
         switch.store(false, Ordering::Relaxed);
     }
     assert_eq!(api.registrations().await, 1);
+}
+
+#[tokio::test]
+async fn a_store_that_fails_is_said_as_often_as_a_person_can_read() {
+    let log = Log::default();
+    let writer = log.clone();
+    let subscriber = tracing_subscriber::fmt().with_writer(move || writer.clone()).finish();
+    // Everything here is on this thread.
+    let _guard = tracing::subscriber::set_default(subscriber);
+    let api = Api::start().await;
+    api.store.away.store(true, Ordering::Relaxed);
+    for _ in 0..200 {
+        api.get("/v1/outcomes", ATS).await.problem(503, "store-unavailable");
+    }
+    let text = String::from_utf8(log.0.lock().unwrap().clone()).unwrap();
+    let lines = text.lines().filter(|line| line.contains("the store failed")).count();
+    assert!((1..50).contains(&lines), "{lines} lines of 200 failures");
+}
+
+#[derive(Clone, Default)]
+struct Log(Arc<Mutex<Vec<u8>>>);
+
+impl std::io::Write for Log {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        self.0.lock().unwrap().extend_from_slice(bytes);
+        Ok(bytes.len())
+    }
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
 }
 
 #[tokio::test]

@@ -176,6 +176,19 @@ pub(super) enum Stream {
     Unix(UnixStream),
 }
 
+impl Stream {
+    /// The address at the other end; `None` on a unix socket.
+    pub(super) fn peer(&self) -> Option<IpAddr> {
+        match self {
+            // One that has gone away again has none: it costs nobody anything.
+            Self::Tcp(stream) => {
+                Some(stream.peer_addr().map_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED), |it| it.ip()))
+            }
+            Self::Unix(_) => None,
+        }
+    }
+}
+
 macro_rules! either {
     ($stream:expr, $pinned:ident => $call:expr) => {
         match $stream.get_mut() {
