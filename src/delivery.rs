@@ -32,10 +32,10 @@ use self::dispatch::{Dispatch, Ended, Limits, Now, Step, Turned};
 use self::handover::Handover;
 use self::health::Question;
 use self::send::Courier;
-use crate::clock::{Clock, Steady, Timestamp};
+use crate::clock::{Clock, Steady};
 use crate::config::Config;
 use crate::observability::metrics::Metrics;
-use crate::store::{self, Delivery, Destination, Hint, Outbox};
+use crate::store::{self, DESTINATIONS_STEP, Delivery, Destination, DestinationPage, Hint, Outbox};
 
 /// What delivery is made of.
 pub struct Parts {
@@ -79,8 +79,14 @@ pub struct Drained {
     pub cut_off: usize,
 }
 
-/// Delivers until `shutdown`, then lets the attempts under way end for at most `drain`.
-pub async fn run(parts: Parts, shutdown: CancellationToken, drain: Duration) -> Drained {
+/// The longest that a stop waits for attempts under way; below systemd's `TimeoutStopSec`.
+pub const DRAIN_MAX: Duration = Duration::from_secs(40);
+/// For an attempt that took its whole timeout to be recorded as well.
+const RECORDING: Duration = Duration::from_secs(5);
+
+/// Delivers until `shutdown`, then lets the attempts under way end: for as long as one may take, at
+/// most `drain_max`.
+pub async fn run(parts: Parts, shutdown: CancellationToken, drain_max: Duration) -> Drained {
     let Parts { outbox, mut hints, mut config, clock, metrics, courier, .. } = parts;
     let Parts { mut questions, closed, ours, jitter, handover, .. } = parts;
     let complaints = Complaints::default();
@@ -120,7 +126,8 @@ pub async fn run(parts: Parts, shutdown: CancellationToken, drain: Duration) -> 
             () = sleep(wait) => {}
         }
     }
-    shell.drain(drain).await
+    let attempt_max = config.borrow().delivery.timeout.saturating_add(RECORDING);
+    shell.drain(attempt_max.min(drain_max)).await
 }
 
 fn limits(config: &Config) -> Limits {
@@ -151,7 +158,7 @@ struct Attempted {
 }
 
 enum Read {
-    Destinations(store::Result<Vec<(Destination, Timestamp)>>),
+    Destinations(store::Result<DestinationPage>),
     Asked(store::Result<Vec<Delivery>>),
     Due { to: Destination, asked: u32, rows: store::Result<Vec<Delivery>> },
 }
@@ -175,10 +182,11 @@ impl Shell {
             let now = self.now();
             match self.dispatch.next(now) {
                 Step::Wait { until } => return until.map(|until: Steady| until.since(now.steady)),
-                Step::Scan => {
+                Step::Scan { after } => {
                     let outbox = Arc::clone(&self.attempting.outbox);
-                    self.reads
-                        .spawn(async move { Read::Destinations(outbox.destinations().await) });
+                    self.reads.spawn(async move {
+                        Read::Destinations(outbox.destinations(&after, DESTINATIONS_STEP).await)
+                    });
                 }
                 Step::FetchAsked { limit } => {
                     let outbox = Arc::clone(&self.attempting.outbox);
@@ -236,7 +244,7 @@ impl Shell {
                 tracing::warn!(%error, "redeliveries could not be read, trying again");
                 self.dispatch.fetch_asked_failed(now);
             }
-            Read::Destinations(Ok(found)) => self.dispatch.scanned(found, now),
+            Read::Destinations(Ok(page)) => self.dispatch.scanned(page, now),
             Read::Due { to, asked, rows: Ok(rows) } => {
                 self.dispatch.fetched(&to, rows, asked, now);
             }

@@ -24,7 +24,10 @@ pub use attempt::{ATTEMPTS_MAX, Attempt, AttemptDetails};
 pub use lane::{Boot, Change, Checkpoint, Ending, Lease, Progress, Reservation, TakenLane, Watch};
 pub use listing::{Filter, LOOKED_AT_MAX, Listed};
 pub use notice::Notice;
-pub use outbox::{CALLBACK_GONE, Delivery, Destination, Next, Outbox};
+pub use outbox::{
+    CALLBACK_GONE, DESTINATIONS_STEP, Delivery, Destination, DestinationPage, DestinationPlace,
+    Next, Outbox, walk,
+};
 pub use redelivery::{
     MATCHED_MAX, NewRedelivery, Redelivery, RedeliveryFilter, RedeliveryState, RedeliveryStep,
     STEP_LOOKED_AT_MAX,
@@ -90,10 +93,9 @@ pub trait Store: Registry + Lanes + Outbox + Rewatches {
     /// The tickets that are kept, by app.
     async fn tickets(&self) -> Result<Vec<AppTicket>>;
 
-    /// Every destination with unfinished deliveries, whichever daemon's they are, and when its
-    /// earliest is due.
-    async fn backlog(&self) -> Result<Vec<(Destination, Timestamp)>> {
-        self.destinations().await
+    /// The same as [`Outbox::destinations`], whichever daemon's the deliveries are.
+    async fn backlog(&self, after: &DestinationPlace, limit: u32) -> Result<DestinationPage> {
+        self.destinations(after, limit).await
     }
 
     /// What just changed. Only ever shortens a wait: the rows are the truth.

@@ -71,6 +71,7 @@ macro_rules! every_claim {
                 what_waits_for_a_gone_callback_ends_step_by_step
                 a_gone_callback_is_told_again_once_somebody_asks_or_it_accepts
                 destinations_are_told_once_with_their_earliest_due_time
+                destinations_are_walked_a_bounded_page_at_a_time
                 what_a_person_asks_for_is_told_apart_until_it_is_attempted
                 whoever_asks_while_an_attempt_is_under_way_is_not_answered_by_that_one
                 what_is_under_way_can_be_put_off_and_is_recorded_all_the_same

@@ -16,7 +16,10 @@ use super::query::Query;
 use super::shared::Shared;
 use crate::clock::Timestamp;
 use crate::delivery::health::{OriginState, OriginStatus, by_origin};
-use crate::store::Destination;
+use crate::store::{DESTINATIONS_STEP, Destination, walk};
+
+/// Destinations read from the store for one answer, at some 400 bytes each.
+const LISTED_MAX: usize = 20_000;
 
 /// Every callback origin with something to deliver, or that was lately delivered to.
 #[derive(Serialize, ToSchema)]
@@ -85,7 +88,10 @@ pub async fn origins(
 ) -> Result<Json<OriginList>> {
     caller.require_operator()?;
     Query::parse(uri.query()).finish()?;
-    let due = shared.answer(shared.store().backlog()).await?;
+    let store = shared.store();
+    let due =
+        walk(LISTED_MAX, |after| async move { store.backlog(&after, DESTINATIONS_STEP).await });
+    let due = shared.answer(due).await?;
     let known = shared.given.health.everywhere().await;
     Ok(Json(OriginList { items: views(known, due) }))
 }

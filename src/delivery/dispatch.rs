@@ -23,7 +23,7 @@ use self::shares::{Origin, Pool};
 use super::breaker::{CoolDown, Pulse};
 use super::health::OriginStatus;
 use crate::clock::{Steady, Timestamp};
-use crate::store::{Delivery, Destination};
+use crate::store::{Delivery, Destination, DestinationPage, DestinationPlace};
 
 /// Attempts under way at once, to all origins: bounds sockets, and memory at some 100 KiB each.
 pub const UNDER_WAY_MAX: usize = 1024;
@@ -60,8 +60,11 @@ pub struct Limits {
 /// What the shell does next.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Step {
-    /// Ask the store for all origins, then call [`Dispatch::scanned`].
-    Scan,
+    /// Ask the store for a page of destinations, then call [`Dispatch::scanned`].
+    Scan {
+        /// After this place.
+        after: DestinationPlace,
+    },
     /// Ask the store for what persons asked for, then call [`Dispatch::fetched_asked`].
     FetchAsked {
         /// At most so many of each client.
@@ -128,9 +131,20 @@ pub struct Dispatch {
     under_way: Pool,
     unproven: Pool,
     fetching: usize,
-    scanning: bool,
+    scan: Scan,
+    /// When the next scan begins.
     scan_at: Option<Steady>,
     store: StoreHold,
+}
+
+/// How far the scan is.
+#[derive(Debug, PartialEq, Eq)]
+enum Scan {
+    Over,
+    /// The page after this is next.
+    At(DestinationPlace),
+    /// The page after this is being read.
+    Reading(DestinationPlace),
 }
 
 const ALIVE: usize = 0;
@@ -154,7 +168,7 @@ impl Dispatch {
             under_way: Pool::new(UNDER_WAY_MAX),
             unproven: Pool::new(UNPROVEN_MAX),
             fetching: 0,
-            scanning: false,
+            scan: Scan::Over,
             scan_at: None,
             store: StoreHold::default(),
         }
@@ -185,14 +199,12 @@ impl Dispatch {
         self.scan_at = None;
     }
 
-    /// The scan's findings: every destination with the time at which its earliest row is due.
-    pub fn scanned(&mut self, found: Vec<(Destination, Timestamp)>, now: Now) {
-        self.scanning = false;
+    /// A page of the scan's findings.
+    pub fn scanned(&mut self, page: DestinationPage, now: Now) {
+        self.scan = page.next.map_or(Scan::Over, Scan::At);
         self.store =
             StoreHold { waiting: std::mem::take(&mut self.store.waiting), ..StoreHold::default() };
-        self.scan_at = Some(now.steady.after(SCAN_EVERY));
-        self.asked.look();
-        for (to, at) in found {
+        for (to, at) in page.found {
             self.with(&to, now, |receiver| {
                 if at <= now.wall { receiver.found_due() } else { receiver.wake_at(at, true) }
             });
@@ -201,7 +213,9 @@ impl Dispatch {
 
     /// The scan failed.
     pub fn scan_failed(&mut self, now: Now) {
-        self.scanning = false;
+        if let Scan::Reading(after) = std::mem::replace(&mut self.scan, Scan::Over) {
+            self.scan = Scan::At(after);
+        }
         self.store.failed(now.steady);
     }
 
@@ -286,9 +300,8 @@ impl Dispatch {
         if let Some(step) = self.next_asked(store_is_up, now) {
             return step;
         }
-        if store_is_up && !self.scanning && self.scan_at.is_none_or(|at| at <= now.steady) {
-            self.scanning = true;
-            return Step::Scan;
+        if let Some(after) = self.next_scan(store_is_up, now) {
+            return Step::Scan { after };
         }
         while self.under_way.total() + self.fetching < UNDER_WAY_MAX {
             let Some(to) = self.turn() else { break };
@@ -316,6 +329,22 @@ impl Dispatch {
             return Step::Fetch { to, limit };
         }
         Step::Wait { until: self.next_wake(now) }
+    }
+
+    /// The scan goes over every destination a page at a time; what is found is served meanwhile.
+    fn next_scan(&mut self, store_is_up: bool, now: Now) -> Option<DestinationPlace> {
+        if !store_is_up {
+            return None;
+        }
+        if self.scan == Scan::Over && self.scan_at.is_none_or(|at| at <= now.steady) {
+            self.scan_at = Some(now.steady.after(SCAN_EVERY));
+            self.asked.look();
+            self.scan = Scan::At(DestinationPlace::default());
+        }
+        let Scan::At(after) = &self.scan else { return None };
+        let after = after.clone();
+        self.scan = Scan::Reading(after.clone());
+        Some(after)
     }
 
     /// What a person asked for goes first, and beyond any limit but its own.

@@ -10,9 +10,10 @@ use crate::clock::Timestamp;
 /// What delivery asks of the store.
 #[async_trait]
 pub trait Outbox: Send + Sync {
-    /// Every destination with unfinished deliveries, by origin and client, and when its earliest is
-    /// due.
-    async fn destinations(&self) -> Result<Vec<(Destination, Timestamp)>>;
+    /// One bounded step of a walk over every destination with unfinished deliveries, by origin and
+    /// client, and when its earliest is due: looks at no more than `limit` after that place. One
+    /// whose deliveries are on several lanes may come on two pages.
+    async fn destinations(&self, after: &DestinationPlace, limit: u32) -> Result<DestinationPage>;
 
     /// A destination's deliveries due at `now`, the longest due first, at most `limit`.
     async fn due(&self, to: &Destination, now: Timestamp, limit: u32) -> Result<Vec<Delivery>>;
@@ -81,6 +82,63 @@ impl Destination {
     #[must_use]
     pub fn new(client: impl Into<String>, origin: impl Into<String>) -> Self {
         Self { client: client.into(), origin: origin.into() }
+    }
+}
+
+/// Destinations in one step of a walk: some milliseconds.
+pub const DESTINATIONS_STEP: u32 = 1_000;
+
+/// A place in the order of a walk over destinations; by default before the first.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DestinationPlace {
+    pub(crate) to: Destination,
+    pub(crate) lane: i64,
+}
+
+impl Default for DestinationPlace {
+    fn default() -> Self {
+        Self { to: Destination::default(), lane: i64::MIN }
+    }
+}
+
+impl DestinationPlace {
+    /// After everything of this destination.
+    #[must_use]
+    pub fn after(to: &Destination) -> Self {
+        Self { to: to.clone(), lane: i64::MAX }
+    }
+}
+
+/// A page of a walk over destinations.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct DestinationPage {
+    /// Those found, by origin and client, and when the earliest of each is due.
+    pub found: Vec<(Destination, Timestamp)>,
+    /// Where the next step goes on; `None`: there are no more.
+    pub next: Option<DestinationPlace>,
+}
+
+/// Walks over destinations step by step until at least `most` are found or there are no more.
+pub async fn walk<F: Future<Output = Result<DestinationPage>>>(
+    most: usize,
+    step: impl Fn(DestinationPlace) -> F,
+) -> Result<Vec<(Destination, Timestamp)>> {
+    let (mut all, mut next) = (Vec::new(), Some(DestinationPlace::default()));
+    while let Some(after) = next.filter(|_| all.len() < most) {
+        let page = step(after).await?;
+        for found in page.found {
+            add(&mut all, found);
+        }
+        next = page.next;
+    }
+    Ok(all)
+}
+
+/// Adds what was found to what comes before it in the order of a walk.
+pub(super) fn add(all: &mut Vec<(Destination, Timestamp)>, (to, at): (Destination, Timestamp)) {
+    match all.last_mut() {
+        Some((last, earliest)) if *last == to => *earliest = at.min(*earliest),
+        _ => all.push((to, at)),
     }
 }
 

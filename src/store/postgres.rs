@@ -44,9 +44,10 @@ use self::connect::Target;
 use self::hints::Hints;
 use self::session::{BEATS, CLIENTS, FLEET, Sessions, WORK, on_session};
 use super::{
-    AppTicket, Attempt, Change, Checkpoint, Delivery, Destination, Ending, Filter, Hint, Lanes,
-    Lease, Listed, NewRedelivery, NewRegistration, Next, Notice, Old, Outbox, Redelivery,
-    RedeliveryStep, Registered, Registry, Result, Store, StoreError, TakenLane,
+    AppTicket, Attempt, Change, Checkpoint, Delivery, Destination, DestinationPage,
+    DestinationPlace, Ending, Filter, Hint, Lanes, Lease, Listed, NewRedelivery, NewRegistration,
+    Next, Notice, Old, Outbox, Redelivery, RedeliveryStep, Registered, Registry, Result, Store,
+    StoreError, TakenLane,
 };
 use crate::clock::Timestamp;
 use crate::outcome::Outcome;
@@ -204,8 +205,8 @@ impl Store for Postgres {
         on_session!(self.work, |db| tickets::all(&db))
     }
 
-    async fn backlog(&self) -> Result<Vec<(Destination, Timestamp)>> {
-        on_session!(self.work, |db| outbox::destinations(&db, None))
+    async fn backlog(&self, after: &DestinationPlace, limit: u32) -> Result<DestinationPage> {
+        on_session!(self.sessions, |db| outbox::destinations(&db, None, after, limit))
     }
 
     fn hints(&self) -> broadcast::Receiver<Hint> {
@@ -322,9 +323,9 @@ impl Lanes for Postgres {
 
 #[async_trait]
 impl Outbox for Postgres {
-    async fn destinations(&self) -> Result<Vec<(Destination, Timestamp)>> {
+    async fn destinations(&self, after: &DestinationPlace, limit: u32) -> Result<DestinationPage> {
         let me = self.me();
-        on_session!(self.work, |db| outbox::destinations(&db, me))
+        on_session!(self.work, |db| outbox::destinations(&db, me, after, limit))
     }
 
     async fn due(&self, to: &Destination, now: Timestamp, limit: u32) -> Result<Vec<Delivery>> {
@@ -380,7 +381,7 @@ impl Outbox for Postgres {
     }
 
     async fn callback_accepts(&self, client: &str, callback_url: &str) -> Result<()> {
-        on_session!(self.work, |db| gone::unmark(&db, client, callback_url))
+        on_session!(self.sessions, |db| gone::unmark(&db, client, callback_url))
     }
 
     async fn step_redelivery(

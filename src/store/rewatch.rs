@@ -8,11 +8,14 @@ use crate::outcome::Reason;
 
 /// Bulk rewatches of one client that run at once: each takes turns, and more only wait.
 pub const RUNNING_MAX: u32 = 16;
+/// Registrations looked at in one read while they are counted.
+pub(super) const COUNT_PAGE: u32 = 10_000;
 
 /// What is asked of the store about bulk rewatches.
 #[async_trait]
 pub trait Rewatches: Send + Sync {
-    /// Stores a bulk rewatch, running, with the number of registrations that fit its filter.
+    /// Stores a bulk rewatch, running, with the number of registrations that fit its filter, counted
+    /// a page at a time up to [`MATCHED_MAX`](super::MATCHED_MAX).
     /// `None`: its owner has [`RUNNING_MAX`] running already.
     async fn begin_rewatch(&self, new: NewRewatch) -> Result<Option<Rewatch>>;
 
@@ -60,6 +63,11 @@ pub struct RewatchFilter {
 }
 
 impl RewatchFilter {
+    /// Before the first that may fit.
+    pub(super) fn begin(&self) -> (Timestamp, String) {
+        (self.since, String::new())
+    }
+
     /// Whether a registration fits that became unresolved in the filter's time.
     #[must_use]
     pub fn fits(&self, found: &Unresolved) -> bool {
@@ -114,6 +122,28 @@ pub struct RewatchPage {
     pub last: Option<(Timestamp, String)>,
     /// Whether this is the last page.
     pub finished: bool,
+}
+
+/// What was read in the order in which registrations ended.
+pub(super) struct Found {
+    /// Those that fit.
+    pub(super) fitting: Vec<Unresolved>,
+    /// The last one read.
+    pub(super) last: Option<(Timestamp, String)>,
+    /// Whether there are no more.
+    pub(super) finished: bool,
+}
+
+impl Found {
+    /// Of a page of at most `limit`, each with whether it was cancelled.
+    pub(super) fn of(read: Vec<(Unresolved, bool)>, filter: &RewatchFilter, limit: u32) -> Self {
+        let finished = read.len() < usize::try_from(limit).unwrap_or(usize::MAX);
+        let last = read.last().map(|(last, _)| (last.at, last.registered.id.clone()));
+        let fits = |(found, cancelled): (Unresolved, bool)| {
+            (!cancelled && filter.fits(&found)).then_some(found)
+        };
+        Self { fitting: read.into_iter().filter_map(fits).collect(), last, finished }
+    }
 }
 
 impl NewRegistration {

@@ -34,9 +34,10 @@ use self::readers::Readers;
 use self::schema::Marked;
 use self::writer::Writer;
 use super::{
-    AppTicket, Attempt, Change, Checkpoint, Delivery, Destination, Ending, Filter, Hint, Lanes,
-    Lease, Listed, NewRedelivery, NewRegistration, Next, Notice, Old, Outbox, Redelivery,
-    RedeliveryStep, Registered, Registry, Result, Store, StoreError, TakenLane,
+    AppTicket, Attempt, Change, Checkpoint, Delivery, Destination, DestinationPage,
+    DestinationPlace, Ending, Filter, Hint, Lanes, Lease, Listed, NewRedelivery, NewRegistration,
+    Next, Notice, Old, Outbox, Redelivery, RedeliveryStep, Registered, Registry, Result, Store,
+    StoreError, TakenLane,
 };
 use crate::clock::{Clock, Timestamp};
 use crate::outcome::Outcome;
@@ -206,6 +207,11 @@ impl Store for Sqlite {
         self.work.read(tickets::all).await
     }
 
+    async fn backlog(&self, after: &DestinationPlace, limit: u32) -> Result<DestinationPage> {
+        let after = after.clone();
+        self.readers.read(move |db| outbox::destinations(db, after, limit)).await
+    }
+
     fn hints(&self) -> broadcast::Receiver<Hint> {
         self.hints.subscribe()
     }
@@ -260,13 +266,7 @@ impl Registry for Sqlite {
 
     async fn begin_redelivery(&self, new: NewRedelivery) -> Result<Redelivery> {
         let matched = redelivery::count(&self.readers, &new.filter).await?;
-        self.writer
-            .write_for_client(move |db, _| {
-                redelivery::begin(db, &new, matched)?;
-                redelivery::find(db, &new.id)?
-                    .ok_or_else(|| StoreError::Corrupt(format!("{} vanished", new.id)))
-            })
-            .await
+        self.writer.write_for_client(move |db, _| redelivery::begin(db, &new, matched)).await
     }
 
     async fn redelivery(&self, id: &str) -> Result<Option<Redelivery>> {
@@ -326,8 +326,9 @@ impl Lanes for Sqlite {
 
 #[async_trait]
 impl Outbox for Sqlite {
-    async fn destinations(&self) -> Result<Vec<(Destination, Timestamp)>> {
-        self.work.read(outbox::destinations).await
+    async fn destinations(&self, after: &DestinationPlace, limit: u32) -> Result<DestinationPage> {
+        let after = after.clone();
+        self.work.read(move |db| outbox::destinations(db, after, limit)).await
     }
 
     async fn due(&self, to: &Destination, now: Timestamp, limit: u32) -> Result<Vec<Delivery>> {
@@ -374,7 +375,7 @@ impl Outbox for Sqlite {
 
     async fn callback_accepts(&self, client: &str, callback_url: &str) -> Result<()> {
         let (client, url) = (client.to_owned(), callback_url.to_owned());
-        self.writer.write(move |db, _| gone::unmark(db, &client, &url)).await
+        self.writer.write_for_client(move |db, _| gone::unmark(db, &client, &url)).await
     }
 
     async fn step_redelivery(

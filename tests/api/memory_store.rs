@@ -8,10 +8,10 @@ use async_trait::async_trait;
 use outcomed::clock::Timestamp;
 use outcomed::outcome::Outcome;
 use outcomed::store::{
-    AppTicket, Attempt, Change, Checkpoint, Delivery, Destination, Ending, Filter, Hint, Lanes,
-    Lease, Listed, NewRedelivery, NewRegistration, NewRewatch, Next, Notice, Old, Outbox,
-    Redelivery, RedeliveryState, RedeliveryStep, Registered, Registry, Result, Rewatch,
-    RewatchPage, Rewatches, Store, StoreError, TakenLane, Watch,
+    AppTicket, Attempt, Change, Checkpoint, Delivery, Destination, DestinationPage,
+    DestinationPlace, Ending, Filter, Hint, Lanes, Lease, Listed, NewRedelivery, NewRegistration,
+    NewRewatch, Next, Notice, Old, Outbox, Redelivery, RedeliveryState, RedeliveryStep, Registered,
+    Registry, Result, Rewatch, RewatchPage, Rewatches, Store, StoreError, TakenLane, Watch,
 };
 use outcomed::task::{DeliveryState, LaneName, Registration, State, TaskId, TaskRef};
 use tokio::sync::broadcast;
@@ -290,7 +290,7 @@ impl Lanes for MemoryStore {
 
 #[async_trait]
 impl Outbox for MemoryStore {
-    async fn destinations(&self) -> Result<Vec<(Destination, Timestamp)>> {
+    async fn destinations(&self, _: &DestinationPlace, _: u32) -> Result<DestinationPage> {
         unreachable!("the API delivers nothing")
     }
     async fn asked(&self, _now: Timestamp, _limit: u32) -> Result<Vec<Delivery>> {

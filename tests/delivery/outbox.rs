@@ -6,7 +6,8 @@ use std::sync::{Mutex, MutexGuard};
 use async_trait::async_trait;
 use outcomed::clock::{Clock, SystemClock, Timestamp};
 use outcomed::store::{
-    Attempt, Delivery, Destination, Hint, Next, Outbox, RedeliveryStep, Result, StoreError,
+    Attempt, Delivery, Destination, DestinationPage, DestinationPlace, Hint, Next, Outbox,
+    RedeliveryStep, Result, StoreError,
 };
 use tokio::sync::{Notify, broadcast};
 use url::Url;
@@ -125,14 +126,14 @@ fn origin(url: &str) -> String {
 
 #[async_trait]
 impl Outbox for MemoryOutbox {
-    async fn destinations(&self) -> Result<Vec<(Destination, Timestamp)>> {
+    async fn destinations(&self, _: &DestinationPlace, _: u32) -> Result<DestinationPage> {
         let mut origins = BTreeMap::new();
         for row in self.rows().values().filter(|row| row.end.is_none()) {
             let due_at = row.delivery.due_at;
             let earliest = origins.entry(row.delivery.destination()).or_insert(due_at);
             *earliest = due_at.min(*earliest);
         }
-        Ok(origins.into_iter().collect())
+        Ok(DestinationPage { found: origins.into_iter().collect(), next: None })
     }
 
     async fn due(&self, to: &Destination, now: Timestamp, limit: u32) -> Result<Vec<Delivery>> {

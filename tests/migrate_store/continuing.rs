@@ -3,7 +3,9 @@
 use outcomed::clock::Timestamp;
 use outcomed::outcome::{Ids, Outcome};
 use outcomed::store::fleet::Fleet;
-use outcomed::store::{Ending, Lanes, Next, Outbox, Progress, Registered, Registry};
+use outcomed::store::{
+    DestinationPlace, Ending, Lanes, Next, Outbox, Progress, Registered, Registry,
+};
 
 use super::fixture::{World, lane, new, world};
 
@@ -24,7 +26,7 @@ async fn deliveries_go_on_in_their_order_with_their_bytes_and_their_place_in_the
         assert!(new.claim(&me, &lane(account)).await.unwrap().is_some());
     }
     let mut delivered = 0;
-    for (to, _) in old.destinations().await.unwrap() {
+    for (to, _) in old.destinations(&DestinationPlace::default(), 100).await.unwrap().found {
         loop {
             let before = old.due(&to, Timestamp(99_000), 5).await.unwrap();
             let after = new.due(&to, Timestamp(99_000), 5).await.unwrap();

@@ -12,9 +12,9 @@ use outcomed::store::migration::{self, Migrated, MigrationError};
 use outcomed::store::postgres::Postgres;
 use outcomed::store::sqlite::{OpenError, Sqlite};
 use outcomed::store::{
-    AppTicket, Attempt, AttemptDetails, Checkpoint, Delivery, Destination, Ending, Filter, Lanes,
-    Lease, NewRedelivery, NewRegistration, NewRewatch, Next, Notice, Outbox, Progress,
-    RedeliveryFilter, Registry, Reservation, RewatchFilter, Rewatches, Store,
+    AppTicket, Attempt, AttemptDetails, Checkpoint, Delivery, Destination, DestinationPlace,
+    Ending, Filter, Lanes, Lease, NewRedelivery, NewRegistration, NewRewatch, Next, Notice, Outbox,
+    Progress, RedeliveryFilter, Registry, Reservation, RewatchFilter, Rewatches, Store,
 };
 use outcomed::task::{Kind, LaneName, State, TaskId, TaskRef};
 use outcomed::watching::Answer;
@@ -307,7 +307,10 @@ pub async fn told<S: Store>(store: &S) -> Vec<String> {
             store.due(&Destination::new(client, origin), Timestamp(99_000), 100_000).await.unwrap();
         told.push(format!("{due:?}"));
     }
-    told.push(format!("{:?}", store.destinations().await.unwrap()));
+    told.push(format!(
+        "{:?}",
+        store.destinations(&DestinationPlace::default(), 100).await.unwrap().found
+    ));
     told.push(format!("{:?}", store.lanes().await.unwrap()));
     let mut counts = store.counts().await.unwrap();
     counts.sort_unstable();

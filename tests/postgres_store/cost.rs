@@ -6,8 +6,8 @@ use outcomed::clock::Timestamp;
 use outcomed::outcome::{Outcome, Reason};
 use outcomed::store::fleet::Fleet;
 use outcomed::store::{
-    Attempt, AttemptDetails, Checkpoint, Destination, Lanes, Lease, Next, Outbox, Progress,
-    Registry, Reservation, Store,
+    Attempt, AttemptDetails, Checkpoint, Destination, DestinationPlace, Lanes, Lease, Next, Outbox,
+    Progress, Registry, Reservation, Store,
 };
 use outcomed::task::TaskId;
 
@@ -214,7 +214,7 @@ async fn every_hot_statement_uses_indexes_at_200_000_rows() {
     let pairs: u32 = 200;
     assert_eq!(a.store.holdings(Timestamp(0)).await.unwrap().len(), 200);
     assert_eq!(a.store.lanes().await.unwrap().len(), 200);
-    a.store.destinations().await.unwrap();
+    a.store.destinations(&DestinationPlace::default(), 1_000).await.unwrap();
     let most = db.sql(&format!("SELECT max({blocks}) {ASKED}")).parse::<u32>().unwrap();
     assert!(most < 25 * pairs, "{most} blocks for {pairs} lanes");
 }

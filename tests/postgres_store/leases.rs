@@ -6,7 +6,8 @@ use outcomed::clock::Timestamp;
 use outcomed::outcome::{Outcome, Reason};
 use outcomed::store::fleet::{Fleet, LEASE, LEASE_MARGIN};
 use outcomed::store::{
-    Checkpoint, Destination, Hint, Lanes, Lease, Outbox, Registry, Store, StoreError,
+    Checkpoint, Destination, DestinationPage, DestinationPlace, Hint, Lanes, Lease, Outbox,
+    Registry, Store, StoreError,
 };
 use outcomed::task::State;
 use tokio::time::Instant;
@@ -40,8 +41,9 @@ async fn a_lane_has_one_owner_who_alone_sees_its_deliveries() {
     assert_eq!(seen(&db.open().await).await, ["reg_one", "reg_two"], "outside the fleet");
     a.store.release(&mine.lane.lease).await.unwrap();
     assert!(seen(&a.store).await.is_empty());
-    assert!(a.store.destinations().await.unwrap().is_empty());
-    assert_eq!(b.store.destinations().await.unwrap(), [(to(), Timestamp(5_000))]);
+    let place = DestinationPlace::default();
+    assert_eq!(a.store.destinations(&place, 9).await.unwrap(), DestinationPage::default());
+    assert_eq!(b.store.destinations(&place, 9).await.unwrap().found, [(to(), Timestamp(5_000))]);
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -9,7 +9,7 @@ use outcomed::clock::Timestamp;
 use outcomed::store::fleet::{
     Claimed, Fleet, Holding, LEASE, LEASE_MARGIN, Member, MemberId, Present, Roster,
 };
-use outcomed::store::{Hint, Lanes, Lease, Outbox, Result};
+use outcomed::store::{DESTINATIONS_STEP, Destination, Hint, Lanes, Lease, Outbox, Result, walk};
 use outcomed::task::LaneName;
 use rand::RngExt;
 use tokio::sync::watch;
@@ -30,6 +30,11 @@ fn span(ms: i64) -> Duration {
     Duration::from_millis(u64::try_from(ms).unwrap_or(0))
 }
 
+async fn destinations(store: &impl Outbox) -> Result<Vec<(Destination, Timestamp)>> {
+    walk(usize::MAX, |after| async move { store.destinations(&after, DESTINATIONS_STEP).await })
+        .await
+}
+
 impl Members {
     fn now(&self) -> i64 {
         self.world.lock().now_of(self.node)
@@ -46,7 +51,7 @@ impl Members {
             return Ok(None);
         };
         let taken = store.take(lane, Timestamp(now)).await?;
-        for (to, _) in store.destinations().await? {
+        for (to, _) in destinations(&*store).await? {
             self.door.hint(Hint::Due(to));
         }
         let (reserved, expires_at) = {
@@ -145,7 +150,7 @@ impl Fleet for Members {
     async fn holdings(&self, _now: Timestamp) -> Result<Vec<Holding>> {
         let store = self.door.enter("holdings").await?;
         let mut busy: BTreeSet<LaneName> = store.lanes().await?.into_iter().collect();
-        for (to, _) in store.destinations().await? {
+        for (to, _) in destinations(&*store).await? {
             let rows = store.due(&to, Timestamp(i64::MAX), ALL).await?;
             let leases = &self.world.lock().leases;
             busy.extend(rows.iter().filter_map(|row| leases.names.get(&row.lane).cloned()));

@@ -10,10 +10,10 @@ use outcomed::clock::Timestamp;
 use outcomed::outcome::Outcome;
 use outcomed::store::sqlite::Sqlite;
 use outcomed::store::{
-    AppTicket, Attempt, Change, Checkpoint, Delivery, Destination, Ending, Filter, Hint, Lanes,
-    Lease, Listed, NewRedelivery, NewRegistration, NewRewatch, Next, Notice, Old, Outbox,
-    Redelivery, RedeliveryStep, Registered, Registry, Result, Rewatch, RewatchPage, Rewatches,
-    Store, StoreError, TakenLane,
+    AppTicket, Attempt, Change, Checkpoint, Delivery, Destination, DestinationPage,
+    DestinationPlace, Ending, Filter, Hint, Lanes, Lease, Listed, NewRedelivery, NewRegistration,
+    NewRewatch, Next, Notice, Old, Outbox, Redelivery, RedeliveryStep, Registered, Registry,
+    Result, Rewatch, RewatchPage, Rewatches, Store, StoreError, TakenLane,
 };
 use outcomed::task::{LaneName, Registration, State};
 use tokio::sync::broadcast;
@@ -300,22 +300,22 @@ impl Lanes for Door {
 
 #[async_trait]
 impl Outbox for Door {
-    async fn destinations(&self) -> Result<Vec<(Destination, Timestamp)>> {
+    async fn destinations(&self, after: &DestinationPlace, limit: u32) -> Result<DestinationPage> {
         let store = self.enter("destinations").await?;
-        let mut all = store.destinations().await?;
+        let mut page = store.destinations(after, limit).await?;
         if self.shared() {
             let mut mine = Vec::new();
-            for (to, _) in all {
+            for (to, _) in page.found {
                 let rows = store.due(&to, Timestamp(i64::MAX), ALL).await?;
                 let rows = rows.iter().filter(|row| self.is_mine(row));
                 if let Some(at) = rows.map(|row| row.due_at).min() {
                     mine.push((to, at));
                 }
             }
-            all = mine;
+            page.found = mine;
         }
         drop(store);
-        self.leave("destinations", Ok(all)).await
+        self.leave("destinations", Ok(page)).await
     }
     async fn due(&self, to: &Destination, now: Timestamp, limit: u32) -> Result<Vec<Delivery>> {
         let store = self.enter("due").await?;

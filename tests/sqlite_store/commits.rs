@@ -8,7 +8,8 @@ use outcomed::clock::{SystemClock, Timestamp};
 use outcomed::outcome::{Ids, Outcome, Reason};
 use outcomed::store::sqlite::Sqlite;
 use outcomed::store::{
-    Checkpoint, Ending, Lanes, Lease, NewRegistration, Progress, Registry, Reservation, Store,
+    Checkpoint, Ending, Lanes, Lease, NewRegistration, NewRewatch, Outbox, Progress, Registry,
+    Reservation, RewatchFilter, Rewatches, Store, StoreError,
 };
 use outcomed::task::{Kind, LaneName, State, TaskId, TaskRef};
 
@@ -171,4 +172,38 @@ async fn when_a_failure_takes_its_whole_commit_along_nobody_in_it_is_told_otherw
         hinted += 1;
     }
     assert_eq!(hinted, 199 - refused, "nobody hears of what did not happen");
+}
+
+#[tokio::test]
+async fn nothing_that_clients_ask_for_takes_the_room_of_polling_and_delivery() {
+    let db = Counted::open();
+    db.store.register(vec![new(0, "ats", "t")]).await.unwrap();
+    // The writer waits for somebody who looks at the file with `sqlite3`.
+    let other = rusqlite::Connection::open(db.directory.path().join("a.db")).unwrap();
+    other.execute_batch("BEGIN IMMEDIATE").unwrap();
+    let waiting = (0..2_048).map(|_| db.store.cancel("reg_none", Timestamp(1)));
+    let mut waiting = join_all(waiting);
+    assert!(futures_util::poll!(&mut waiting).is_pending());
+    let filter = RewatchFilter {
+        client: None,
+        account: None,
+        reason: None,
+        since: Timestamp(0),
+        until: Timestamp(9),
+    };
+    let (id, owner) = ("rwt_1".to_owned(), "ats".to_owned());
+    let rewatch = NewRewatch { id, owner, filter, created_at: Timestamp(9) };
+    let refused = [
+        ("begin", db.store.begin_rewatch(rewatch).await.map(drop)),
+        ("cancel", db.store.cancel_rewatch("rwt_1", Timestamp(9)).await.map(drop)),
+        ("ping", db.store.callback_accepts("ats", "https://ats.example/hook").await),
+    ];
+    for (what, answer) in refused {
+        assert!(matches!(answer, Err(StoreError::Unavailable(_))), "{what}: {answer:?}");
+    }
+    let mut own = std::pin::pin!(db.store.ping(Timestamp(9)));
+    assert!(futures_util::poll!(&mut own).is_pending(), "the daemon's own is not refused");
+    other.execute_batch("ROLLBACK").unwrap();
+    own.await.unwrap();
+    waiting.await.into_iter().for_each(|done| assert!(done.unwrap().is_none()));
 }

@@ -9,7 +9,8 @@ use std::time::Duration;
 use outcomed::clock::{SystemClock, Timestamp};
 use outcomed::store::sqlite::Sqlite;
 use outcomed::store::{
-    Destination, Filter, Lanes, NewRedelivery, Old, Outbox, RedeliveryFilter, Registry, Store,
+    Destination, DestinationPlace, Filter, Lanes, NewRedelivery, Old, Outbox, RedeliveryFilter,
+    Registry, Store,
 };
 use outcomed::task::{Kind, LaneName, State};
 use rusqlite::Connection;
@@ -24,8 +25,7 @@ fn rows() -> u32 {
 }
 
 /// What may be read from end to end: there is a handful of each, or it is what was just selected.
-const SMALL: [&str; 15] = [
-    "d",
+const SMALL: [&str; 13] = [
     "l",
     "lane",
     "notice",
@@ -35,22 +35,18 @@ const SMALL: [&str; 15] = [
     "rewatch",
     "json_each",
     "CONSTANT ROW",
-    "o",
     "r",
     "heartbeat",
     "(subquery",
     "gone_callback",
 ];
 
-/// What may be sorted: one registration's newest attempts, one task's registrations, what runs, and
-/// where deliveries go.
-const SORTED: [&str; 5] = [
-    "attempt WHERE registration = ?1",
-    "WHERE task = ?1",
-    "FROM redelivery",
-    "FROM rewatch",
-    "FROM d WHERE client",
-];
+/// What may be sorted: one registration's newest attempts, one task's registrations, and what runs.
+const SORTED: [&str; 4] =
+    ["attempt WHERE registration = ?1", "WHERE task = ?1", "FROM redelivery", "FROM rewatch"];
+
+/// What may be counted in one go: what runs, of one owner.
+const COUNTED: [&str; 1] = ["FROM rewatch WHERE state = 'running' AND owner"];
 
 /// A file with the newest schema and as many rows as are asked for.
 fn filled(path: &Path, rows: u32) {
@@ -171,6 +167,10 @@ fn assert_indexed(db: &Connection) {
     assert!(statements.len() > 60, "{} statements: the source is not read", statements.len());
     let mut bad = Vec::new();
     for sql in &statements {
+        let counts = sql.contains("count(*)") && !COUNTED.iter().any(|of| sql.contains(of));
+        if counts {
+            bad.push(format!("{sql}\n  counts without a bound"));
+        }
         for step in plan(db, sql) {
             let scanned = step.strip_prefix("SCAN ");
             let small = scanned.is_none_or(|table| SMALL.iter().any(|it| table.starts_with(it)));
@@ -247,7 +247,8 @@ async fn assert_quick(store: &Sqlite, scan: Duration) {
     quick("changes", time(most, || store.changes(&lease, taken.version - 1_000, 1_000)).await);
     quick("lanes", time(most, || store.lanes()).await);
     quick("counts", time(most, || store.counts()).await);
-    quick("destinations", time(most, || store.destinations()).await);
+    let first = DestinationPlace::default();
+    quick("destinations", time(most, || store.destinations(&first, 1_000)).await);
     quick("outcomes", time(most, || store.outcomes("big", 100_000, 100)).await);
     let to = Destination::new("big", "https://big.example:443");
     quick("due", time(most, || store.due(&to, Timestamp(90_000_000), 50)).await);

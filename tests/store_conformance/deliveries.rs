@@ -4,7 +4,8 @@ use std::time::Duration;
 
 use outcomed::clock::Timestamp;
 use outcomed::store::{
-    Attempt, AttemptDetails, Delivery, Destination, Ending, NewRegistration, Next, Old,
+    Attempt, AttemptDetails, Delivery, Destination, DestinationPage, DestinationPlace, Ending,
+    NewRegistration, Next, Old, walk,
 };
 use outcomed::task::State;
 
@@ -265,7 +266,8 @@ pub async fn a_gone_callback_is_told_again_once_somebody_asks_or_it_accepts(db: 
 }
 
 pub async fn destinations_are_told_once_with_their_earliest_due_time(db: Fixture) {
-    assert!(db.store.destinations().await.unwrap().is_empty());
+    let all = async || db.store.destinations(&DestinationPlace::default(), 9).await.unwrap();
+    assert_eq!(all().await, DestinationPage::default());
     db.settled("1", "ats", "t1", 7_000).await;
     db.settled("2", "ats", "t2", 5_000).await;
     db.settled("3", "crm", "t3", 6_000).await;
@@ -274,7 +276,7 @@ pub async fn destinations_are_told_once_with_their_earliest_due_time(db: Fixture
     db.register(shared).await;
     let crm = "https://crm.example:443";
     assert_eq!(
-        db.store.destinations().await.unwrap(),
+        all().await.found,
         [
             (Destination::new("ats", ORIGIN), Timestamp(5_000)),
             (Destination::new("erp", ORIGIN), Timestamp(1_000)),
@@ -285,6 +287,36 @@ pub async fn destinations_are_told_once_with_their_earliest_due_time(db: Fixture
     let ids: Vec<&str> = due.iter().map(|it| it.registration_id.as_str()).collect();
     assert_eq!(ids, ["reg_5"], "of two clients at one origin each is read apart");
     assert_eq!(due[0].destination(), Destination::new("erp", ORIGIN));
+}
+
+pub async fn destinations_are_walked_a_bounded_page_at_a_time(db: Fixture) {
+    for (n, client) in ["ats", "crm", "erp"].into_iter().enumerate() {
+        for origin in ["https://a.example:443", "https://b.example:443"] {
+            let id = format!("{n}-{}", &origin[8..9]);
+            let callback_origin = origin.to_owned();
+            db.register(NewRegistration { callback_origin, ..new(&id, client, &id) }).await;
+            let lease = db.take().await.lease;
+            let task = db.task(&lease, &id).await;
+            db.store.settle(&lease, ending(task, 5_000), success()).await.unwrap();
+        }
+    }
+    let db = &db;
+    let step = |limit| move |after| async move { db.store.destinations(&after, limit).await };
+    let every = walk(99, step(99)).await.unwrap();
+    assert_eq!(every.len(), 6);
+    assert!(every.is_sorted_by_key(|(to, _)| (to.origin.clone(), to.client.clone())));
+    for limit in 1..=7 {
+        let (mut seen, mut next) = (Vec::new(), Some(DestinationPlace::default()));
+        while let Some(after) = next {
+            let page = db.store.destinations(&after, limit).await.unwrap();
+            assert!(page.found.len() <= limit as usize, "{page:?}");
+            seen.extend(page.found);
+            next = page.next;
+        }
+        assert_eq!(seen, every, "{limit} at a time");
+    }
+    let some = walk(3, step(2)).await.unwrap();
+    assert_eq!(some, every[..4], "no step more than is needed");
 }
 
 pub async fn what_a_person_asks_for_is_told_apart_until_it_is_attempted(db: Fixture) {

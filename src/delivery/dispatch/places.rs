@@ -2,7 +2,7 @@
 
 use super::queues::replace;
 use super::receiver::{Place, Receiver};
-use super::{ALIVE, Dispatch, IDLE_MAX, Now, UNPROVEN};
+use super::{ALIVE, Dispatch, IDLE_MAX, Now, Scan, UNPROVEN};
 use crate::clock::Steady;
 use crate::delivery::breaker::Room;
 use crate::store::Destination;
@@ -30,7 +30,7 @@ impl Dispatch {
     pub(super) fn next_wake(&self, now: Now) -> Option<Steady> {
         let alarm = self.alarms.first().map(|(at, _)| now.steady.after(at.since(now.wall)));
         let cooled = self.cooling.first().map(|(at, _)| *at);
-        let scan = self.scan_at.filter(|_| !self.scanning);
+        let scan = self.scan_at.filter(|_| self.scan == Scan::Over);
         let store = self.store.until;
         let scan = scan.map(|at| store.map_or(at, |until| until.max(at)));
         [alarm, cooled, scan, store].into_iter().flatten().min()

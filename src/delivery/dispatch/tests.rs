@@ -194,6 +194,35 @@ fn lost_hints_lead_to_a_scan_at_once() {
 }
 
 #[test]
+fn a_scan_goes_on_where_it_was_interrupted_and_begins_anew_where_hints_were_lost() {
+    let mut world = World::new();
+    let place = |n: i32| DestinationPlace::after(&Destination::new("ats", n.to_string()));
+    let page = |n| DestinationPage { found: Vec::new(), next: Some(place(n)) };
+    let scan = |dispatch: &mut Dispatch, now| match dispatch.next(now) {
+        Step::FetchAsked { .. } => {
+            dispatch.fetched_asked(Vec::new());
+            dispatch.next(now)
+        }
+        step => step,
+    };
+    let at = |after| Step::Scan { after };
+    let mut now = world.now();
+    assert_eq!(scan(&mut world.dispatch, now), at(DestinationPlace::default()));
+    world.dispatch.scanned(page(1), now);
+    assert_eq!(scan(&mut world.dispatch, now), at(place(1)));
+    world.dispatch.scan_failed(now);
+    now.steady = now.steady.after(Duration::from_secs(1));
+    assert_eq!(scan(&mut world.dispatch, now), at(place(1)), "read again");
+    world.dispatch.rescan();
+    world.dispatch.scanned(page(2), now);
+    assert_eq!(scan(&mut world.dispatch, now), at(place(2)), "to the end first");
+    world.dispatch.scanned(DestinationPage::default(), now);
+    assert_eq!(scan(&mut world.dispatch, now), at(DestinationPlace::default()));
+    world.dispatch.scanned(DestinationPage::default(), now);
+    assert!(matches!(scan(&mut world.dispatch, now), Step::Wait { .. }));
+}
+
+#[test]
 fn a_store_that_fails_is_left_alone_for_longer_and_longer() {
     let mut world = World::new();
     world.receiver("a", 10, Pulse::Alive);

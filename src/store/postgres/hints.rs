@@ -19,7 +19,7 @@ use uuid::Uuid;
 use super::connect::Target;
 use super::session::{Sessions, explain, on_session};
 use super::{lanes, outbox};
-use crate::store::{Destination, Hint, Result};
+use crate::store::{DESTINATIONS_STEP, Destination, Hint, Result, walk};
 use crate::task::{Kind, LaneName};
 
 /// Hints kept for a listener that falls behind; one that misses some looks at the rows again.
@@ -221,7 +221,8 @@ impl OnTheWire {
         Ok((client, driver))
     }
 
-    /// What may have been missed: every lane with tasks, every origin with deliveries.
+    /// What may have been missed: every lane with tasks, every destination with deliveries. Of more
+    /// than a listener can take it misses some, and scans.
     async fn read_again(&self) {
         match self.look().await {
             Ok(hints) => {
@@ -236,7 +237,11 @@ impl OnTheWire {
 
     async fn look(&self) -> Result<Vec<Hint>> {
         let lanes = on_session!(self.sessions, |db| lanes::lanes(&db))?;
-        let due = on_session!(self.sessions, |db| outbox::destinations(&db, None))?;
+        let due = walk(HINTS_MAX, |after| async move {
+            let limit = DESTINATIONS_STEP;
+            on_session!(self.sessions, |db| outbox::destinations(&db, None, &after, limit))
+        })
+        .await?;
         let due = due.into_iter().map(|(to, _)| Hint::Due(to));
         Ok(lanes.into_iter().map(Hint::Watch).chain(due).chain([Hint::Asked]).collect())
     }

@@ -8,38 +8,52 @@ use uuid::Uuid;
 use super::rows::{COLUMNS, WIDTH, get, number, registration, time};
 use super::session::{Session, Tried};
 use crate::clock::{Timestamp, millis};
-use crate::store::{Attempt, Delivery, Destination, Hint, Next};
+use crate::store::outbox::add;
+use crate::store::{Attempt, Delivery, Destination, DestinationPage, DestinationPlace, Hint, Next};
 use crate::task::{Registration, State};
 
-/// One step of the index a destination and lane, however many deliveries each has.
-const DESTINATIONS: &str = "
-    WITH RECURSIVE shard (origin, client, lane) AS (
-        (SELECT callback_origin, client, lane FROM registration WHERE state = 'delivering'
+/// One step of the index a destination and lane, however many deliveries each has. `at` is null
+/// where the lane is another daemon's.
+pub(super) const DESTINATIONS: &str = "
+    WITH RECURSIVE shard (origin, client, lane, number) AS (
+        (SELECT callback_origin, client, lane, 1 FROM registration
+         WHERE state = 'delivering' AND (callback_origin, client, lane) > ($2, $3, $4)
          ORDER BY callback_origin, client, lane LIMIT 1)
         UNION ALL
-        SELECT n.callback_origin, n.client, n.lane FROM shard s CROSS JOIN LATERAL (
+        SELECT n.callback_origin, n.client, n.lane, s.number + 1
+        FROM shard s CROSS JOIN LATERAL (
             SELECT callback_origin, client, lane FROM registration
             WHERE state = 'delivering'
             AND (callback_origin, client, lane) > (s.origin, s.client, s.lane)
-            ORDER BY callback_origin, client, lane LIMIT 1) n),
-    mine AS (
-        SELECT s.origin, s.client, (
-            SELECT min(next_attempt_at) FROM registration
-            WHERE state = 'delivering' AND callback_origin = s.origin AND client = s.client
-            AND lane = s.lane) AS at
-        FROM shard s
-        WHERE $1::uuid IS NULL OR EXISTS (
+            ORDER BY callback_origin, client, lane LIMIT 1) n
+        WHERE s.number < $5)
+    SELECT s.client, s.origin, s.lane, CASE WHEN $1::uuid IS NULL OR EXISTS (
             SELECT 1 FROM lane l JOIN member m ON m.id = l.owner
-            WHERE l.id = s.lane AND l.owner = $1 AND m.expires_at > clock_timestamp()))
-    SELECT client, origin, min(at) FROM mine GROUP BY origin, client ORDER BY origin, client";
+            WHERE l.id = s.lane AND l.owner = $1 AND m.expires_at > clock_timestamp())
+        THEN (SELECT min(next_attempt_at) FROM registration
+              WHERE state = 'delivering' AND callback_origin = s.origin AND client = s.client
+              AND lane = s.lane) END AS at
+    FROM shard s ORDER BY s.number";
 
 pub(super) async fn destinations(
     db: &Session,
     me: Option<Uuid>,
-) -> Tried<Vec<(Destination, Timestamp)>> {
-    let rows = db.query(DESTINATIONS, &[&me]).await?;
-    let read = |row| Ok((destination(row, 0)?, Timestamp(get(row, 2)?)));
-    rows.iter().map(read).collect()
+    after: &DestinationPlace,
+    limit: u32,
+) -> Tried<DestinationPage> {
+    let DestinationPlace { to, lane } = after;
+    let (limit, asked) = (i32::try_from(limit).unwrap_or(i32::MAX), limit);
+    let rows = db.query(DESTINATIONS, &[&me, &to.origin, &to.client, lane, &limit]).await?;
+    let mut page = DestinationPage::default();
+    for row in &rows {
+        if let Some(at) = time(row, 3)? {
+            add(&mut page.found, (destination(row, 0)?, at));
+        }
+    }
+    if let Some(last) = rows.last().filter(|_| rows.len() as u64 >= u64::from(asked)) {
+        page.next = Some(DestinationPlace { to: destination(last, 0)?, lane: get(last, 2)? });
+    }
+    Ok(page)
 }
 
 /// Reads a client and an origin.

@@ -2,23 +2,25 @@
 
 use async_trait::async_trait;
 use tokio_postgres::Row;
+use tokio_postgres::types::ToSql;
 
 use super::Postgres;
 use super::rows::{get, named, number, time};
-use super::session::{Session, Tried, on_session};
+use super::session::{Session, Sessions, Tried, on_session};
 use crate::clock::Timestamp;
 use crate::outcome::Reason;
-use crate::store::rewatch::RUNNING_MAX;
+use crate::store::rewatch::{COUNT_PAGE, Found, RUNNING_MAX};
 use crate::store::{
-    NewRegistration, NewRewatch, RedeliveryState, Result, Rewatch, RewatchFilter, RewatchPage,
-    Rewatches, Unresolved,
+    MATCHED_MAX, NewRegistration, NewRewatch, RedeliveryState, Result, Rewatch, RewatchFilter,
+    RewatchPage, Rewatches, Unresolved,
 };
 use crate::task::{Kind, TaskRef};
 
 #[async_trait]
 impl Rewatches for Postgres {
     async fn begin_rewatch(&self, new: NewRewatch) -> Result<Option<Rewatch>> {
-        on_session!(self.sessions, |db| begin(&db, &new))
+        let matched = count(&self.sessions, &new.filter).await?;
+        on_session!(self.sessions, |db| begin(&db, &new, matched))
     }
 
     async fn rewatch(&self, id: &str) -> Result<Option<Rewatch>> {
@@ -67,17 +69,24 @@ fn rewatch(row: &Row) -> Tried<Rewatch> {
     })
 }
 
-async fn begin(db: &Session, new: &NewRewatch) -> Tried<Option<Rewatch>> {
+/// How many registrations fit: a page at a time, so that no statement is long.
+async fn count(sessions: &Sessions, filter: &RewatchFilter) -> Result<u64> {
+    let (mut matched, mut after) = (0, filter.begin());
+    loop {
+        let found = on_session!(sessions, |db| look(&db, filter, &after, COUNT_PAGE))?;
+        matched += found.fitting.len() as u64;
+        match found.last {
+            Some(last) if !found.finished && matched < MATCHED_MAX => after = last,
+            _ => return Ok(matched.min(MATCHED_MAX)),
+        }
+    }
+}
+
+async fn begin(db: &Session, new: &NewRewatch, matched: u64) -> Tried<Option<Rewatch>> {
     let sql = format!(
         "INSERT INTO rewatch (id, owner, client, account, reason, since, until, state, created_at,
                               matched, after_at, stepped_at)
-         SELECT $1, $2, $3, $4, $5, $6, $7, 'running', $8, m.matched, $6, $8
-         FROM (SELECT count(*) AS matched
-               FROM registration r JOIN task t ON t.id = r.task JOIN lane l ON l.id = t.lane
-               WHERE r.unresolved IS NOT NULL AND r.unresolved_at >= $6 AND r.unresolved_at < $7
-                 AND r.state <> 'cancelled' AND ($3::text IS NULL OR r.client = $3)
-                 AND ($4::text IS NULL OR l.account = $4)
-                 AND ($5::text IS NULL OR r.unresolved = $5)) m
+         SELECT $1, $2, $3, $4, $5, $6, $7, 'running', $8, $10, $6, $8
          WHERE (SELECT count(*) FROM rewatch WHERE state = 'running' AND owner = $2) < $9
          RETURNING {COLUMNS}"
     );
@@ -95,6 +104,7 @@ async fn begin(db: &Session, new: &NewRewatch) -> Tried<Option<Rewatch>> {
                 &until.0,
                 &new.created_at.0,
                 &i64::from(RUNNING_MAX),
+                &i64::try_from(matched).unwrap_or(i64::MAX),
             ],
         )
         .await?;
@@ -116,7 +126,7 @@ async fn cancel(db: &Session, id: &str, now: Timestamp) -> Tried<Option<Rewatch>
 /// Whose turn it is, and where it goes on.
 struct Turn {
     rewatch: Rewatch,
-    after: (i64, String),
+    after: (Timestamp, String),
 }
 
 async fn turn(db: &Session, now: Timestamp) -> Tried<Option<Turn>> {
@@ -129,7 +139,8 @@ async fn turn(db: &Session, now: Timestamp) -> Tried<Option<Turn>> {
     );
     let row = db.query_opt(&sql, &[&now.0]).await?;
     let turn = |row: &Row| {
-        Ok(Turn { rewatch: rewatch(row)?, after: (get(row, WIDTH)?, get(row, WIDTH + 1)?) })
+        let after = (Timestamp(get(row, WIDTH)?), get(row, WIDTH + 1)?);
+        Ok(Turn { rewatch: rewatch(row)?, after })
     };
     row.as_ref().map(turn).transpose()
 }
@@ -144,15 +155,20 @@ const PAGE: &str = "
 
 async fn page(db: &Session, turn: &Turn, limit: u32) -> Tried<RewatchPage> {
     let Turn { rewatch: Rewatch { id, filter, .. }, after } = turn;
-    let rows = db.query(PAGE, &[&after.0, &after.1, &filter.until.0, &i64::from(limit)]).await?;
+    let Found { fitting, last, finished } = look(db, filter, after, limit).await?;
+    Ok(RewatchPage { id: id.clone(), found: fitting, last, finished })
+}
+
+async fn look(
+    db: &Session,
+    filter: &RewatchFilter,
+    after: &(Timestamp, String),
+    limit: u32,
+) -> Tried<Found> {
+    let page = [&after.0.0 as &(dyn ToSql + Sync), &after.1, &filter.until.0, &i64::from(limit)];
+    let rows = db.query(PAGE, &page).await?;
     let read: Vec<(Unresolved, bool)> = rows.iter().map(unresolved).collect::<Tried<_>>()?;
-    let finished = read.len() < usize::try_from(limit).unwrap_or(usize::MAX);
-    let last = read.last().map(|(last, _)| (last.at, last.registered.id.clone()));
-    let found = read
-        .into_iter()
-        .filter_map(|(found, cancelled)| (!cancelled && filter.fits(&found)).then_some(found))
-        .collect();
-    Ok(RewatchPage { id: id.clone(), found, last, finished })
+    Ok(Found::of(read, filter, limit))
 }
 
 fn unresolved(row: &Row) -> Tried<(Unresolved, bool)> {
@@ -183,7 +199,7 @@ async fn rewatched(db: &Session, page: &RewatchPage, done: u32, now: Timestamp) 
                       state = CASE WHEN $5 THEN 'finished' ELSE state END,
                       finished_at = CASE WHEN $5 THEN $6::bigint END
                WHERE id = $1 AND state = 'running'";
-    let params: [&(dyn tokio_postgres::types::ToSql + Sync); 6] =
+    let params: [&(dyn ToSql + Sync); 6] =
         [&page.id, &i64::from(done), &at.map(|at| at.0), &id, &page.finished, &now.0];
     db.query(sql, &params).await?;
     Ok(())

@@ -6,40 +6,36 @@ use super::rows::expect_registration;
 use super::writer::Hints;
 use super::{gone, inspect};
 use crate::clock::{Timestamp, millis};
-use crate::store::{Attempt, Delivery, Destination, Hint, Next, Result};
+use crate::store::{
+    Attempt, Delivery, Destination, DestinationPage, DestinationPlace, Hint, Next, Result,
+};
 use crate::task::{Registration, State};
 
-/// Some steps of the index a destination, however many deliveries each has.
-const DESTINATIONS: &str = "
-    WITH RECURSIVE o (origin) AS (
-        SELECT min(callback_origin) FROM registration WHERE state = 'delivering'
-        UNION ALL
-        SELECT (SELECT min(callback_origin) FROM registration
-                WHERE state = 'delivering' AND callback_origin > o.origin)
-        FROM o WHERE o.origin IS NOT NULL),
-    d (origin, client) AS (
-        SELECT origin, (SELECT min(client) FROM registration
-                        WHERE state = 'delivering' AND callback_origin = o.origin)
-        FROM o WHERE origin IS NOT NULL
-        UNION ALL
-        SELECT origin, (SELECT min(client) FROM registration
-                        WHERE state = 'delivering' AND callback_origin = d.origin
-                        AND client > d.client)
-        FROM d WHERE client IS NOT NULL)
-    SELECT client, origin, (SELECT min(next_attempt_at) FROM registration r
-                            WHERE state = 'delivering' AND callback_origin = d.origin
-                            AND r.client = d.client)
-    FROM d WHERE client IS NOT NULL ORDER BY origin, client";
+/// One step of the index, however many deliveries each destination has.
+const NEXT_DESTINATION: &str = "
+    SELECT client, callback_origin, next_attempt_at FROM registration
+    WHERE state = 'delivering' AND (callback_origin, client) > (?1, ?2)
+    ORDER BY callback_origin, client, next_attempt_at LIMIT 1";
 
-pub(super) fn destinations(db: &Connection) -> Result<Vec<(Destination, Timestamp)>> {
-    let rows = db
-        .prepare_cached(DESTINATIONS)?
-        .query_map([], |row| {
+pub(super) fn destinations(
+    db: &Connection,
+    after: DestinationPlace,
+    limit: u32,
+) -> Result<DestinationPage> {
+    let mut statement = db.prepare_cached(NEXT_DESTINATION)?;
+    let (mut found, mut last) = (Vec::new(), after.to);
+    for _ in 0..limit {
+        let next = statement.query_row(params![last.origin, last.client], |row| {
             let to = Destination { client: row.get(0)?, origin: row.get(1)? };
             Ok((to, Timestamp(row.get(2)?)))
-        })?
-        .collect::<rusqlite::Result<_>>();
-    Ok(rows?)
+        });
+        let Some((to, at)) = next.optional()? else {
+            return Ok(DestinationPage { found, next: None });
+        };
+        last.clone_from(&to);
+        found.push((to, at));
+    }
+    Ok(DestinationPage { found, next: Some(DestinationPlace::after(&last)) })
 }
 
 const DELIVERY: &str = "

@@ -12,7 +12,7 @@ use crate::store::redelivery::{
 };
 use crate::store::{
     MATCHED_MAX, NewRedelivery, Redelivery, RedeliveryFilter, RedeliveryState, RedeliveryStep,
-    Result,
+    Result, StoreError,
 };
 use crate::task::State;
 
@@ -59,7 +59,7 @@ pub(super) async fn count(readers: &Readers, filter: &RedeliveryFilter) -> Resul
     }
 }
 
-pub(super) fn begin(db: &Connection, new: &NewRedelivery, matched: u64) -> Result<()> {
+pub(super) fn begin(db: &Connection, new: &NewRedelivery, matched: u64) -> Result<Redelivery> {
     let filter = &new.filter;
     db.prepare_cached(
         "INSERT INTO redelivery (id, owner, client, of_state, since, until, callback_host, state,
@@ -77,7 +77,7 @@ pub(super) fn begin(db: &Connection, new: &NewRedelivery, matched: u64) -> Resul
         new.created_at.0,
         matched,
     ])?;
-    Ok(())
+    find(db, &new.id)?.ok_or_else(|| StoreError::Corrupt(format!("{} vanished", new.id)))
 }
 
 const REDELIVERY: &str = "SELECT id, owner, client, of_state, since, until, callback_host, state,

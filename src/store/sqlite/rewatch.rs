@@ -4,22 +4,22 @@ use async_trait::async_trait;
 use rusqlite::{Connection, OptionalExtension, Row, params};
 
 use super::Sqlite;
+use super::readers::Readers;
 use super::rows::named;
 use crate::clock::Timestamp;
 use crate::outcome::Reason;
-use crate::store::rewatch::RUNNING_MAX;
+use crate::store::rewatch::{COUNT_PAGE, Found, RUNNING_MAX};
 use crate::store::{
-    NewRegistration, NewRewatch, RedeliveryState, Result, Rewatch, RewatchFilter, RewatchPage,
-    Rewatches, Unresolved,
+    MATCHED_MAX, NewRegistration, NewRewatch, RedeliveryState, Result, Rewatch, RewatchFilter,
+    RewatchPage, Rewatches, Unresolved,
 };
 use crate::task::{Kind, TaskRef};
 
 #[async_trait]
 impl Rewatches for Sqlite {
     async fn begin_rewatch(&self, new: NewRewatch) -> Result<Option<Rewatch>> {
-        let filter = new.filter.clone();
-        let matched = self.readers.read(move |db| count(db, &filter)).await?;
-        self.writer.write(move |db, _| begin(db, &new, matched)).await
+        let matched = count(&self.readers, &new.filter).await?;
+        self.writer.write_for_client(move |db, _| begin(db, &new, matched)).await
     }
 
     async fn rewatch(&self, id: &str) -> Result<Option<Rewatch>> {
@@ -29,7 +29,7 @@ impl Rewatches for Sqlite {
 
     async fn cancel_rewatch(&self, id: &str, now: Timestamp) -> Result<Option<Rewatch>> {
         let id = id.to_owned();
-        self.writer.write(move |db, _| cancel(db, &id, now)).await
+        self.writer.write_for_client(move |db, _| cancel(db, &id, now)).await
     }
 
     async fn rewatch_page(&self, limit: u32, now: Timestamp) -> Result<Option<RewatchPage>> {
@@ -45,20 +45,18 @@ impl Rewatches for Sqlite {
     }
 }
 
-pub(super) const COUNT: &str = "
-    SELECT count(*) FROM registration r JOIN task t ON t.id = r.task JOIN lane l ON l.id = t.lane
-    WHERE r.unresolved IS NOT NULL AND r.unresolved_at >= ?1 AND r.unresolved_at < ?2
-      AND r.state <> 'cancelled' AND (?3 IS NULL OR r.client = ?3)
-      AND (?4 IS NULL OR l.account = ?4) AND (?5 IS NULL OR r.unresolved = ?5)";
-
-/// How many registrations fit. May take a while, so it is asked of a reader.
-fn count(db: &Connection, filter: &RewatchFilter) -> Result<u64> {
-    let RewatchFilter { client, account, reason, since, until } = filter;
-    let reason = reason.map(Reason::name);
-    let count = db
-        .prepare_cached(COUNT)?
-        .query_row(params![since.0, until.0, client, account, reason], |row| row.get(0))?;
-    Ok(count)
+/// How many registrations fit: a page at a time, so that other reads have their turn.
+async fn count(readers: &Readers, filter: &RewatchFilter) -> Result<u64> {
+    let (mut matched, mut after) = (0, filter.begin());
+    loop {
+        let filter = filter.clone();
+        let found = readers.read(move |db| look(db, &filter, &after, COUNT_PAGE)).await?;
+        matched += found.fitting.len() as u64;
+        match found.last {
+            Some(last) if !found.finished && matched < MATCHED_MAX => after = last,
+            _ => return Ok(matched.min(MATCHED_MAX)),
+        }
+    }
 }
 
 fn begin(db: &Connection, new: &NewRewatch, matched: u64) -> Result<Option<Rewatch>> {
@@ -128,7 +126,7 @@ fn cancel(db: &Connection, id: &str, now: Timestamp) -> Result<Option<Rewatch>> 
 /// Whose turn it is, and where it goes on.
 struct Turn {
     rewatch: Rewatch,
-    after: (i64, String),
+    after: (Timestamp, String),
 }
 
 fn turn(db: &Connection, now: Timestamp) -> Result<Option<Turn>> {
@@ -137,8 +135,9 @@ fn turn(db: &Connection, now: Timestamp) -> Result<Option<Turn>> {
          ORDER BY (SELECT max(stepped_at) FROM rewatch WHERE state = 'running' AND owner = r.owner),
                   stepped_at, id LIMIT 1"
     );
-    let turn =
-        |row: &Row<'_>| Ok(Turn { rewatch: rewatch(row)?, after: (row.get(12)?, row.get(13)?) });
+    let turn = |row: &Row<'_>| {
+        Ok(Turn { rewatch: rewatch(row)?, after: (Timestamp(row.get(12)?), row.get(13)?) })
+    };
     let turn = db.prepare_cached(&sql)?.query_row([], turn).optional()?;
     if let Some(turn) = &turn {
         db.prepare_cached("UPDATE rewatch SET stepped_at = ?2 WHERE id = ?1")?
@@ -157,17 +156,21 @@ pub(super) const PAGE: &str = "
 
 fn page(db: &Connection, turn: Turn, limit: u32) -> Result<RewatchPage> {
     let Turn { rewatch: Rewatch { id, filter, .. }, after } = turn;
+    let Found { fitting, last, finished } = look(db, &filter, &after, limit)?;
+    Ok(RewatchPage { id, found: fitting, last, finished })
+}
+
+fn look(
+    db: &Connection,
+    filter: &RewatchFilter,
+    after: &(Timestamp, String),
+    limit: u32,
+) -> Result<Found> {
     let read: Vec<(Unresolved, bool)> = db
         .prepare_cached(PAGE)?
-        .query_map(params![after.0, after.1, filter.until.0, limit], unresolved)?
+        .query_map(params![after.0.0, after.1, filter.until.0, limit], unresolved)?
         .collect::<rusqlite::Result<_>>()?;
-    let finished = read.len() < usize::try_from(limit).unwrap_or(usize::MAX);
-    let last = read.last().map(|(last, _)| (last.at, last.registered.id.clone()));
-    let found = read
-        .into_iter()
-        .filter_map(|(found, cancelled)| (!cancelled && filter.fits(&found)).then_some(found))
-        .collect();
-    Ok(RewatchPage { id, found, last, finished })
+    Ok(Found::of(read, filter, limit))
 }
 
 fn unresolved(row: &Row<'_>) -> rusqlite::Result<(Unresolved, bool)> {

@@ -4,6 +4,7 @@ use rusqlite::types::Type;
 use rusqlite::{Connection, Row};
 use serde_json::value::RawValue;
 
+use super::unavailable;
 use crate::clock::Timestamp;
 use crate::outcome;
 use crate::store::{Result, StoreError};
@@ -97,4 +98,15 @@ fn bad(
 pub(super) fn expect_registration(db: &Connection, id: &str) -> Result<Registration> {
     super::inspect::find(db, id)?
         .ok_or_else(|| StoreError::Corrupt(format!("the registration {id} vanished")))
+}
+
+impl From<rusqlite::Error> for StoreError {
+    fn from(error: rusqlite::Error) -> Self {
+        match error {
+            rusqlite::Error::FromSqlConversionFailure(..)
+            | rusqlite::Error::InvalidColumnType(..)
+            | rusqlite::Error::IntegralValueOutOfRange(..) => Self::Corrupt(error.to_string()),
+            error => unavailable(&error),
+        }
+    }
 }

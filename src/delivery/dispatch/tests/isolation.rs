@@ -168,8 +168,9 @@ fn how_many_destinations_are_remembered_is_bounded_and_shared_between_clients() 
     let of = |client: &'static str| {
         (0..RECEIVERS_MAX).map(move |n| (Destination::new(client, format!("{n}")), far))
     };
-    world.dispatch.scanned(of("flood").collect(), now);
+    let page = |found| DestinationPage { found, next: None };
+    world.dispatch.scanned(page(of("flood").collect()), now);
     assert_eq!(world.dispatch.receivers.len(), RECEIVERS_MAX / 2);
-    world.dispatch.scanned(of("ats").take(9).collect(), now);
+    world.dispatch.scanned(page(of("ats").take(9).collect()), now);
     assert_eq!(world.dispatch.receivers.len(), RECEIVERS_MAX / 2 + 9);
 }

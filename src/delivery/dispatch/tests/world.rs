@@ -147,15 +147,12 @@ impl World {
             let now = self.now();
             match self.dispatch.next(now) {
                 Step::Wait { until } => return until,
-                Step::Scan if self.store_is_up => {
-                    self.scans += 1;
-                    let earliest =
-                        |rows: &Vec<Row>| rows.iter().map(|row| Timestamp(row.due_at)).min();
-                    let found = self.rows.iter();
-                    let found = found.filter_map(|(to, rows)| Some((to.clone(), earliest(rows)?)));
-                    self.dispatch.scanned(found.collect(), now);
+                Step::Scan { after } if self.store_is_up => {
+                    self.scans += usize::from(after == DestinationPlace::default());
+                    let page = self.destinations(&after);
+                    self.dispatch.scanned(page, now);
                 }
-                Step::Scan => self.dispatch.scan_failed(now),
+                Step::Scan { .. } => self.dispatch.scan_failed(now),
                 Step::Fetch { to, limit } if self.store_is_up => {
                     let rows = self.due(&to, limit);
                     self.fetched_rows_max = self.fetched_rows_max.max(rows.len());
@@ -174,6 +171,18 @@ impl World {
             }
         }
         panic!("it never waits");
+    }
+
+    /// Pages of three, in the order of this world's map.
+    fn destinations(&self, after: &DestinationPlace) -> DestinationPage {
+        let earliest = |rows: &Vec<Row>| rows.iter().map(|row| Timestamp(row.due_at)).min();
+        let rest = self.rows.iter().filter(|(to, _)| **to > after.to);
+        let mut found: Vec<_> =
+            rest.filter_map(|(to, rows)| Some((to.clone(), earliest(rows)?))).collect();
+        let more = found.len() > 3;
+        found.truncate(3);
+        let next = found.last().filter(|_| more).map(|(to, _)| DestinationPlace::after(to));
+        DestinationPage { found, next }
     }
 
     /// A success finishes a row; a failure makes it due again in five seconds.
