@@ -8,7 +8,6 @@ mod upkeep;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::Duration;
 
 use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
@@ -30,10 +29,6 @@ use crate::service::{Notifier, Passed};
 use crate::source::feishu::{Deadlines, Http, HttpError};
 use crate::store::fleet::{Fleet, Member};
 use crate::store::{Store, StoreError, postgres, sqlite};
-
-/// How long attempts under way may take at shutdown: the longest an attempt may take by default,
-/// and within systemd's `TimeoutStopSec`.
-const DELIVERY_DRAIN: Duration = Duration::from_secs(20);
 
 /// Why the daemon could not start. Nothing has been announced or changed by then.
 #[derive(Debug, thiserror::Error)]
@@ -192,7 +187,7 @@ impl App {
             ours,
             jitter: Arc::new(delivery::random_jitter),
         };
-        let delivery = delivery::run(parts, shutdown.clone(), DELIVERY_DRAIN);
+        let delivery = delivery::run(parts, shutdown.clone(), delivery::DRAIN_MAX);
         let alerts = alert::run(alerts, shutdown.clone());
         let redeliveries =
             delivery::redeliver::run(self.store.clone(), Arc::clone(&self.clock), shutdown.clone());

@@ -21,6 +21,13 @@ fn all_threads_together_are_well_below_the_units_limit() {
 }
 
 #[test]
+fn a_stop_is_over_before_systemd_kills() {
+    let most = outcomed::delivery::DRAIN_MAX.max(Limits::default().drain_time_max).as_secs();
+    let limit = limit("TimeoutStopSec") as u64;
+    assert!(most + 5 <= limit, "{most} s of draining, and what follows it, in {limit} s");
+}
+
+#[test]
 fn all_sockets_together_are_well_below_the_units_limit() {
     let api = Limits::default();
     // Connections over the limit that are told so; and callbacks, polls and the database have at
