@@ -20,5 +20,7 @@ mod redelivering;
 mod running;
 #[path = "delivery/ssrf.rs"]
 mod ssrf;
+#[path = "delivery/stopping.rs"]
+mod stopping;
 #[path = "delivery/tls.rs"]
 mod tls;

@@ -13,7 +13,7 @@ use outcomed::delivery::handover::Handover;
 use outcomed::delivery::health::{Health, OriginState, desk};
 use outcomed::delivery::send::http::HttpCourier;
 use outcomed::delivery::send::{Courier, Parcel, Reply};
-use outcomed::delivery::{DRAIN_MAX, Drained, Parts, ping, run};
+use outcomed::delivery::{Drained, Parts, ping, run};
 use outcomed::observability::metrics::Metrics;
 use outcomed::store::Next;
 use tokio::sync::watch;
@@ -82,7 +82,7 @@ impl Engine {
         Self::with_courier(config, drain, Arc::new(HttpCourier::new(Vec::new())))
     }
 
-    fn with_courier(config: Config, drain: Duration, courier: Arc<dyn Courier>) -> Self {
+    pub(super) fn with_courier(config: Config, drain: Duration, courier: Arc<dyn Courier>) -> Self {
         let outbox = Arc::new(MemoryOutbox::new());
         let (sender, receiver) = watch::channel(Arc::new(config));
         let (health, questions) = desk();
@@ -354,34 +354,6 @@ impl Courier for Clumsy {
     async fn send(&self, parcel: Parcel) -> Reply {
         assert!(!parcel.url.path().contains("panic"), "a bug that one callback triggers");
         Reply { status: Some(200), ..Reply::default() }
-    }
-}
-
-/// Takes so long, whatever the timeout.
-struct Slow(Duration);
-
-#[async_trait]
-impl Courier for Slow {
-    async fn send(&self, _parcel: Parcel) -> Reply {
-        tokio::time::sleep(self.0).await;
-        Reply { status: Some(200), ..Reply::default() }
-    }
-}
-
-#[tokio::test(start_paused = true)]
-async fn a_stop_waits_as_long_as_an_attempt_may_take_and_no_longer_than_allowed() {
-    for (timeout, takes, cut_off, waits) in
-        [(30, 29, 0, 29), (30, 99, 1, 35), (10, 99, 1, 15), (99, 99, 1, 40)]
-    {
-        let mut config = config(&[KEY], 0);
-        config.delivery.timeout = Duration::from_secs(timeout);
-        let slow = Arc::new(Slow(Duration::from_secs(takes)));
-        let engine = Engine::with_courier(config, DRAIN_MAX, slow);
-        engine.outbox.add("ats", "https://receiver.example/");
-        tokio::time::sleep(Duration::from_millis(10)).await;
-        let begun = tokio::time::Instant::now();
-        assert_eq!(engine.stop().await, Drained { cut_off }, "{timeout} s");
-        assert_eq!(begun.elapsed().as_secs_f64().round() as u64, waits, "{timeout} s");
     }
 }
 

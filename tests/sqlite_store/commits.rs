@@ -2,6 +2,7 @@
 
 use std::path::Path;
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use futures_util::future::{join, join_all};
 use outcomed::clock::{SystemClock, Timestamp};
@@ -193,11 +194,15 @@ async fn nothing_that_clients_ask_for_takes_the_room_of_polling_and_delivery() {
     };
     let (id, owner) = ("rwt_1".to_owned(), "ats".to_owned());
     let rewatch = NewRewatch { id, owner, filter, created_at: Timestamp(9) };
-    let refused = [
-        ("begin", db.store.begin_rewatch(rewatch).await.map(drop)),
-        ("cancel", db.store.cancel_rewatch("rwt_1", Timestamp(9)).await.map(drop)),
-        ("ping", db.store.callback_accepts("ats", "https://ats.example/hook").await),
-    ];
+    let second = Duration::from_secs(1);
+    let asking = async {
+        [
+            ("begin", db.store.begin_rewatch(rewatch).await.map(drop)),
+            ("cancel", db.store.cancel_rewatch("rwt_1", Timestamp(9)).await.map(drop)),
+            ("ping", db.store.callback_accepts("ats", "https://ats.example/hook").await),
+        ]
+    };
+    let refused = tokio::time::timeout(second, asking).await.expect("refused at once");
     for (what, answer) in refused {
         assert!(matches!(answer, Err(StoreError::Unavailable(_))), "{what}: {answer:?}");
     }

@@ -16,7 +16,7 @@ impl Peer {
             IpAddr::V6(v6) => {
                 IpAddr::V6(Ipv6Addr::from_bits(v6.to_bits() >> HOST_BITS << HOST_BITS))
             }
-            v4 => v4,
+            v4 @ IpAddr::V4(_) => v4,
         }))
     }
 
