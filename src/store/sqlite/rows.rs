@@ -99,14 +99,3 @@ pub(super) fn expect_registration(db: &Connection, id: &str) -> Result<Registrat
     super::inspect::find(db, id)?
         .ok_or_else(|| StoreError::Corrupt(format!("the registration {id} vanished")))
 }
-
-impl From<rusqlite::Error> for StoreError {
-    fn from(error: rusqlite::Error) -> Self {
-        match error {
-            rusqlite::Error::FromSqlConversionFailure(..)
-            | rusqlite::Error::InvalidColumnType(..)
-            | rusqlite::Error::IntegralValueOutOfRange(..) => Self::Corrupt(error.to_string()),
-            error => unavailable(&error),
-        }
-    }
-}
