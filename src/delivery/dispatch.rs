@@ -236,7 +236,7 @@ impl Dispatch {
         self.fetching -= 1;
         self.store.answered();
         let Some(receiver) = self.receivers.get_mut(to) else { return };
-        if receiver.fetched(rows, asked, now.steady) {
+        if receiver.fetched(rows, asked, now) {
             let soon = now.steady.after(SCAN_SOON);
             self.scan_at = self.scan_at.map(|at| at.min(soon));
         }

@@ -251,14 +251,14 @@ impl Worker {
         }
         self.loading = Loading::UnderWay;
         let store = Arc::clone(&self.context.store);
-        self.effects.push(match self.first_load {
-            Some(version) => effects::first_load(store, self.lease, version),
-            None => {
-                let again_from = self.again_from.take().map_or(u64::MAX, |version| version - 1);
-                self.version = self.version.min(again_from);
-                effects::load(store, self.lease, self.version)
-            }
-        });
+        let load = if let Some(version) = self.first_load {
+            effects::first_load(store, self.lease, version)
+        } else {
+            let again_from = self.again_from.take().map_or(u64::MAX, |version| version - 1);
+            self.version = self.version.min(again_from);
+            effects::load(store, self.lease, self.version)
+        };
+        self.effects.push(load);
     }
 
     fn loaded(&mut self, changes: Vec<Change>, now: Steady) {

@@ -25,9 +25,6 @@ const QUOTA_UNKNOWN: i64 = 60_000;
 const QUOTA_CUT: i64 = 240_000;
 /// A healthy client's callback is first sent this soon after the outcome is stored.
 const SENT_WITHIN: i64 = 5_000;
-/// The same in a fleet: what another daemon's clock made due a moment early, while more was due
-/// there, waits for the next scan.
-const SENT_IN_A_FLEET_WITHIN: i64 = 35_000;
 
 impl Shared {
     /// A poll is sent, and arrives at `arrives`.
@@ -93,14 +90,14 @@ pub fn bounds_are_kept(world: &Shared) {
         (false, _) => (EVENTFUL, TOLD_AFTER_TROUBLE_WITHIN + reboots + refusals),
     };
     let broken = world.lock().late(at, alone, from, within);
-    broken.into_iter().for_each(|late| world.violated(late));
+    for late in broken {
+        world.violated(late);
+    }
 }
 
 impl World {
     /// Who should have been told by now.
     fn late(&self, at: i64, alone: bool, from: i64, within: i64) -> Option<String> {
-        let fleet = self.daemons > 1;
-        let sent_within = if fleet { SENT_IN_A_FLEET_WITHIN } else { SENT_WITHIN };
         let untold = self.promises.iter().filter(|(id, _)| !self.first_sent.contains_key(*id));
         for (id, promise) in untold {
             let life = self.lives[&promise.task];
@@ -116,7 +113,7 @@ impl World {
                 return Some(format!("{id} is not told at {at}: {life:?}, {stored}"));
             }
             let due = stored.map(|stored| promise.accepted_at.max(*stored));
-            if alone && due.is_some_and(|due| at > due + sent_within) {
+            if alone && due.is_some_and(|due| at > due + SENT_WITHIN) {
                 return Some(format!("{id} is due since {due:?} and not sent at {at}"));
             }
         }

@@ -16,6 +16,8 @@ const PAGE_ROWS: u32 = 32;
 const PROBE_ROWS: u32 = 16;
 /// Rows read longer ago are read again, since they may have been cancelled meanwhile.
 const PAGE_FRESH: Duration = Duration::from_secs(1);
+/// What a hint told of may be due a moment later by this daemon's clock than by the other's.
+const HINTED_AGAIN: Duration = Duration::from_secs(1);
 /// Future due times remembered. What is forgotten, the next scan of the store finds again.
 pub(super) const WAKES_MAX: usize = 64;
 
@@ -161,12 +163,17 @@ impl Receiver {
     }
 
     /// A page is read. Returns whether a scan should look for what is due later.
-    pub(super) fn fetched(&mut self, rows: Vec<Delivery>, asked: u32, now: Steady) -> bool {
+    pub(super) fn fetched(&mut self, rows: Vec<Delivery>, asked: u32, now: Now) -> bool {
         let ended = self.fetching.take().unwrap_or_default();
         let exhausted = rows.len() < usize::try_from(asked).unwrap_or(usize::MAX);
         self.more |= !exhausted;
-        let early = std::mem::take(&mut self.hinted) && rows.is_empty();
-        self.page_read_at = now;
+        let hinted = std::mem::take(&mut self.hinted);
+        let early = hinted && rows.is_empty();
+        let again = now.wall.after(HINTED_AGAIN);
+        if hinted && exhausted && !early && self.earliest_wake().is_none_or(|at| at > again) {
+            self.wake_at(again, false);
+        }
+        self.page_read_at = now.steady;
         self.page = rows;
         let under_way = &self.under_way;
         self.page.retain(|row| {

@@ -67,18 +67,29 @@ impl Seat {
     }
 }
 
-/// Goes on with `work` only while the lane is ours. The clock is read before every step: a process
-/// that was stopped in the midst of connecting, say, does not send when it wakes. `None`: the lease
-/// ran out first.
+/// How often work that waits is looked after, and what was stopped or slept beyond that which ends
+/// it: less than the time within which a poll counts as arrived.
+const AWAKE_EVERY: Duration = Duration::from_millis(500);
+const ASLEEP_MIN: Duration = Duration::from_secs(1);
+
+/// Goes on with `work` only while the lane is ours and this process runs. The clock is read before
+/// every step: a process that was stopped or asleep in the midst of connecting, say, does not send
+/// when it wakes, when its quota has forgotten the poll or another daemon has the lane. `None`: it
+/// does not go on.
 pub(in crate::polling) async fn fenced<T>(
     mut work: Pin<Box<dyn Future<Output = T> + Send + '_>>,
     clock: Arc<dyn Clock>,
     term: Term,
 ) -> Option<T> {
+    let mut awake = tokio::time::interval(AWAKE_EVERY);
+    let mut last = clock.steady();
     poll_fn(|context| {
-        if !term.holds(clock.read()) {
+        let now = clock.read();
+        let gap = now.steady.since(std::mem::replace(&mut last, now.steady));
+        if gap > ASLEEP_MIN || !term.holds(now) {
             return Poll::Ready(None);
         }
+        while awake.poll_tick(context).is_ready() {}
         work.as_mut().poll(context).map(Some)
     })
     .await
@@ -95,17 +106,17 @@ mod tests {
 
     impl Clock for Hand {
         fn wall(&self) -> Timestamp {
-            Timestamp(0)
+            Timestamp(self.0.load(Ordering::SeqCst))
         }
         fn steady(&self) -> Steady {
             Steady(self.0.load(Ordering::SeqCst))
         }
     }
 
-    #[tokio::test]
-    async fn whoever_slept_through_the_end_of_the_lease_does_not_send() {
-        let clock = Arc::new(Hand(AtomicI64::new(0)));
-        let (until, seen) = watch::channel(Steady(5_500));
+    /// Whether a poll that was connecting is sent once the clock shows `woken`.
+    async fn is_sent(from: i64, until: Steady, woken: i64) -> bool {
+        let clock = Arc::new(Hand(AtomicI64::new(from)));
+        let (_until, seen) = watch::channel(until);
         let (connected, connects) = tokio::sync::oneshot::channel::<()>();
         let sent = Arc::new(AtomicBool::new(false));
         let sends = Arc::clone(&sent);
@@ -118,10 +129,23 @@ mod tests {
         let term = Term { until: seen, board };
         let poll = tokio::spawn(fenced(poll, clock.clone(), term));
         tokio::task::yield_now().await;
-        clock.0.store(5_500, Ordering::SeqCst);
+        clock.0.store(woken, Ordering::SeqCst);
         connected.send(()).unwrap();
-        assert_eq!(poll.await.unwrap(), None);
-        assert!(!sent.load(Ordering::SeqCst));
-        drop(until);
+        let done = poll.await.unwrap();
+        assert_eq!(done.is_some(), sent.load(Ordering::SeqCst));
+        done.is_some()
+    }
+
+    #[tokio::test]
+    async fn whoever_slept_through_the_end_of_the_lease_does_not_send() {
+        assert!(is_sent(5_000, Steady(5_500), 5_499).await);
+        assert!(!is_sent(5_000, Steady(5_500), 5_500).await);
+    }
+
+    /// Alone on its store: no lease ends, but the quota has taken the poll for arrived meanwhile.
+    #[tokio::test]
+    async fn whoever_was_stopped_or_asleep_while_connecting_does_not_send() {
+        assert!(is_sent(0, Steady(i64::MAX), 1_000).await);
+        assert!(!is_sent(0, Steady(i64::MAX), 1_001).await);
     }
 }

@@ -98,7 +98,7 @@ pub(super) fn poll(
 
 /// It may have been sent, and counts as such.
 fn run_out() -> PollError {
-    let detail = "the lane's lease ran out meanwhile".to_owned();
+    let detail = "the daemon was stopped or asleep, or its lease ran out, meanwhile".to_owned();
     PollError::Transient { class: TransientClass::Timeout, detail }
 }
 

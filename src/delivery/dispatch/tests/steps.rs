@@ -22,7 +22,7 @@ fn limits(per_origin: u32) -> Limits {
 /// A dispatcher that has scanned an empty store, and found that nobody asked for anything.
 fn quiet(per_origin: u32) -> Dispatch {
     let mut dispatch = Dispatch::new(limits(per_origin));
-    dispatch.scanned(Vec::new(), NOW);
+    dispatch.scanned(DestinationPage::default(), NOW);
     assert_eq!(dispatch.next(NOW), Step::FetchAsked { limit: ASKED_ROWS });
     dispatch.fetched_asked(Vec::new());
     assert!(matches!(dispatch.next(NOW), Step::Wait { .. }));
@@ -51,7 +51,8 @@ fn a_higher_limit_of_an_origin_is_used_at_once() {
 #[test]
 fn what_is_due_later_is_not_read_before() {
     let mut dispatch = quiet(16);
-    dispatch.scanned(vec![(to("a"), Timestamp(1_007_000))], NOW);
+    dispatch
+        .scanned(DestinationPage { found: vec![(to("a"), Timestamp(1_007_000))], next: None }, NOW);
     assert!(matches!(dispatch.next(NOW), Step::FetchAsked { .. }));
     dispatch.fetched_asked(Vec::new());
     assert_eq!(waits_until(&dispatch.next(NOW)), Some(Steady(7_000)));
@@ -60,10 +61,10 @@ fn what_is_due_later_is_not_read_before() {
 #[test]
 fn a_scan_that_failed_is_repeated_after_half_a_second() {
     let mut dispatch = Dispatch::new(limits(16));
-    assert_eq!(dispatch.next(NOW), Step::Scan);
+    assert!(matches!(dispatch.next(NOW), Step::Scan { .. }));
     dispatch.scan_failed(NOW);
     assert_eq!(waits_until(&dispatch.next(NOW)), Some(Steady(500)));
-    assert_eq!(dispatch.next(now_at(500)), Step::Scan);
+    assert!(matches!(dispatch.next(now_at(500)), Step::Scan { .. }));
 }
 
 #[test]
@@ -79,13 +80,13 @@ fn what_a_person_asked_for_and_could_not_be_read_is_read_after_half_a_second() {
 #[test]
 fn rows_that_could_not_be_read_are_read_once_the_store_answers_anything() {
     let mut dispatch = Dispatch::new(limits(16));
-    assert_eq!(dispatch.next(NOW), Step::Scan);
+    assert!(matches!(dispatch.next(NOW), Step::Scan { .. }));
     dispatch.due(&to("a"), NOW);
     assert!(matches!(dispatch.next(NOW), Step::Fetch { .. }));
     dispatch.fetch_failed(&to("a"), NOW);
     assert_eq!(dispatch.fetching, 0);
     assert_eq!(waits_until(&dispatch.next(NOW)), Some(Steady(500)), "it is left alone");
-    dispatch.scanned(Vec::new(), now_at(100));
+    dispatch.scanned(DestinationPage::default(), now_at(100));
     assert!(matches!(dispatch.next(now_at(100)), Step::FetchAsked { .. }));
     let step = dispatch.next(now_at(100));
     assert!(matches!(&step, Step::Fetch { to: there, .. } if *there == to("a")), "{step:?}");
@@ -172,7 +173,7 @@ fn a_time_that_somebody_has_said_needs_no_scan_for_what_is_due_behind_it() {
             receiver.wake_at(Timestamp(5), *by_scan);
         }
         receiver.fire(Timestamp(5));
-        assert_eq!(receiver.fetched(Vec::new(), 32, Steady(0)), scan, "{said:?}");
+        assert_eq!(receiver.fetched(Vec::new(), 32, NOW), scan, "{said:?}");
     }
 }
 
@@ -213,14 +214,29 @@ fn those_that_are_alive_and_those_nobody_can_say_of_take_turns() {
 fn what_a_scan_found_due_makes_one_look_for_what_is_due_behind_it() {
     let mut receiver = Receiver::default();
     receiver.found_due();
-    assert!(receiver.fetched(Vec::new(), 32, Steady(0)));
+    assert!(receiver.fetched(Vec::new(), 32, NOW));
+}
+
+#[test]
+fn what_a_hint_told_of_is_looked_for_a_moment_later_again_among_rows_that_are_due() {
+    let fetched = |hinted: bool, asked| {
+        let mut receiver = Receiver::default();
+        if hinted {
+            receiver.due_now();
+        }
+        receiver.fetched(vec![row(&to("a"), "reg_1")], asked, NOW);
+        receiver.earliest_wake()
+    };
+    assert_eq!(fetched(true, 32), Some(NOW.wall.after(Duration::from_secs(1))));
+    assert_eq!(fetched(true, 1), None, "the rest is read anyway");
+    assert_eq!(fetched(false, 32), None);
 }
 
 #[test]
 fn a_page_is_read_again_once_it_is_older_than_a_second() {
     for (age, fresh) in [(1_000, true), (1_001, false)] {
         let mut receiver = Receiver::default();
-        receiver.fetched(vec![row(&to("a"), "reg_1")], 32, Steady(0));
+        receiver.fetched(vec![row(&to("a"), "reg_1")], 32, NOW);
         assert_eq!(receiver.take(Steady(age)).is_some(), fresh);
         assert_eq!(receiver.wants_rows(), !fresh);
     }
@@ -233,7 +249,7 @@ fn a_page_is_read_again_once_it_is_older_than_a_second() {
 fn what_a_person_asked_for_leaves_the_page_and_counts_as_asked_only() {
     let mut receiver = Receiver::default();
     let rows = ["reg_1", "reg_2"].map(|id| row(&to("a"), id));
-    receiver.fetched(rows.to_vec(), 32, Steady(0));
+    receiver.fetched(rows.to_vec(), 32, NOW);
     receiver.begin_asked(&rows[0]);
     assert_eq!(receiver.take(Steady(0)).unwrap().registration_id, "reg_2");
     assert!(!receiver.ended("reg_1").unwrap().unproven);
