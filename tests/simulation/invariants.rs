@@ -90,7 +90,7 @@ pub fn bounds_are_kept(world: &Shared) {
         (false, _) => (EVENTFUL, TOLD_AFTER_TROUBLE_WITHIN + reboots + refusals),
     };
     let broken = world.lock().late(at, alone, from, within);
-    for late in broken {
+    if let Some(late) = broken {
         world.violated(late);
     }
 }

@@ -22,6 +22,7 @@ fn limits(per_origin: u32) -> Limits {
 /// A dispatcher that has scanned an empty store, and found that nobody asked for anything.
 fn quiet(per_origin: u32) -> Dispatch {
     let mut dispatch = Dispatch::new(limits(per_origin));
+    assert!(matches!(dispatch.next(NOW), Step::Scan { .. }));
     dispatch.scanned(DestinationPage::default(), NOW);
     assert_eq!(dispatch.next(NOW), Step::FetchAsked { limit: ASKED_ROWS });
     dispatch.fetched_asked(Vec::new());
@@ -53,8 +54,6 @@ fn what_is_due_later_is_not_read_before() {
     let mut dispatch = quiet(16);
     dispatch
         .scanned(DestinationPage { found: vec![(to("a"), Timestamp(1_007_000))], next: None }, NOW);
-    assert!(matches!(dispatch.next(NOW), Step::FetchAsked { .. }));
-    dispatch.fetched_asked(Vec::new());
     assert_eq!(waits_until(&dispatch.next(NOW)), Some(Steady(7_000)));
 }
 
@@ -64,7 +63,8 @@ fn a_scan_that_failed_is_repeated_after_half_a_second() {
     assert!(matches!(dispatch.next(NOW), Step::Scan { .. }));
     dispatch.scan_failed(NOW);
     assert_eq!(waits_until(&dispatch.next(NOW)), Some(Steady(500)));
-    assert!(matches!(dispatch.next(now_at(500)), Step::Scan { .. }));
+    let steps = [dispatch.next(now_at(500)), dispatch.next(now_at(500))];
+    assert!(steps.iter().any(|step| matches!(step, Step::Scan { .. })), "{steps:?}");
 }
 
 #[test]
@@ -81,13 +81,14 @@ fn what_a_person_asked_for_and_could_not_be_read_is_read_after_half_a_second() {
 fn rows_that_could_not_be_read_are_read_once_the_store_answers_anything() {
     let mut dispatch = Dispatch::new(limits(16));
     assert!(matches!(dispatch.next(NOW), Step::Scan { .. }));
+    assert!(matches!(dispatch.next(NOW), Step::FetchAsked { .. }));
+    dispatch.fetched_asked(Vec::new());
     dispatch.due(&to("a"), NOW);
     assert!(matches!(dispatch.next(NOW), Step::Fetch { .. }));
     dispatch.fetch_failed(&to("a"), NOW);
     assert_eq!(dispatch.fetching, 0);
     assert_eq!(waits_until(&dispatch.next(NOW)), Some(Steady(500)), "it is left alone");
     dispatch.scanned(DestinationPage::default(), now_at(100));
-    assert!(matches!(dispatch.next(now_at(100)), Step::FetchAsked { .. }));
     let step = dispatch.next(now_at(100));
     assert!(matches!(&step, Step::Fetch { to: there, .. } if *there == to("a")), "{step:?}");
 }
