@@ -81,11 +81,12 @@ impl Quota {
         self.limits = limits;
     }
 
-    /// Counts what an earlier owner reserved, each reservation as late as it can have been spent:
-    /// when the next one was made, the last one now.
+    /// Counts what an earlier owner reserved, each reservation as late as it can have arrived: when
+    /// the next one was made, and of the last one, which may be under way, a while from now.
     pub fn restore(&mut self, reservations: &[(Steady, u32)], now: Steady) {
         for (index, (at, polls)) in reservations.iter().enumerate() {
-            let spent_by = reservations.get(index + 1).map_or(now, |(next, _)| (*next).min(now));
+            let next = reservations.get(index + 1);
+            let spent_by = next.map_or(now.after(ARRIVAL_MAX), |(next, _)| (*next).min(now));
             self.reserved.push_back((*at, *polls));
             for _ in 0..*polls {
                 self.arrive(spent_by);

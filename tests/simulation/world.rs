@@ -138,6 +138,8 @@ impl Shared {
     pub fn new(seed: u64) -> Self {
         let mut rng = StdRng::seed_from_u64(seed);
         let mut faults = Faults::draw(&mut rng);
+        // A wall clock that is set back by as long as a pause lasted hides it: no two clocks tell.
+        faults.wall_steps &= !faults.vm_pauses;
         // Every fourth history is about isolation alone, and held to its bounds from the start.
         if seed % 4 == 3 {
             faults.leave_only_single_things_sick();
