@@ -29,7 +29,7 @@ async fn an_attempt_that_the_shutdown_cuts_off_is_not_counted_and_made_again() {
     daemon.signal("TERM");
     assert_eq!(daemon.ended().await.code(), Some(0), "{}", daemon.log());
     let took = begun.elapsed();
-    assert!(took < Duration::from_secs(25), "{took:?} to stop");
+    assert!(took < Duration::from_secs(45), "{took:?} to stop: 40 s at most are waited");
 
     let daemon = stage.home.start().await;
     let ended = daemon.until_state(registered["id"].as_str().unwrap(), "delivered").await;

@@ -68,9 +68,9 @@ fn what_is_under_way_when_a_lane_is_given_up_leaves_the_next_owner_less() {
     let closing = quota.closing(Steady(1_000));
     let mut next = self::quota();
     next.restore(&closing, Steady(1_000));
-    let sent = send_all(&mut next, Steady(1_000), 50, Duration::ZERO);
-    assert_eq!(sent[46], Steady(1_000));
-    assert_eq!(sent[47], Steady(4_020), "a second after the last of the three has arrived");
+    let sent = send_all(&mut next, Steady(1_000), 95, Duration::ZERO);
+    assert_eq!((sent[46], sent[47]), (Steady(1_000), Steady(2_020)));
+    assert_eq!((sent[93], sent[94]), (Steady(2_020), Steady(3_040)), "three may arrive then");
 }
 
 #[test]
