@@ -2,7 +2,7 @@
 //! time is simulated, everything that can fail does in some history, and the process dies, sleeps
 //! or stands still between any two effects.
 //!
-//! - `cargo test --test simulation` runs the seeds that CI runs.
+//! - `cargo test --test simulation` runs a few; `make simulate` runs a thousand, as CI does.
 //! - `SIM_SEEDS=100000 cargo test --test simulation` runs that many; `SIM_FROM=5000` starts there and
 //!   `SIM_GO_ON=1` does not end at the first that breaks a promise.
 //! - `SIM_SEED=7 cargo test --test simulation` replays one, and leaves its whole history in

@@ -196,10 +196,12 @@ impl Shared {
 
     /// Says that the store failed, as often as a person can read it: clients ask on.
     fn note(&self, error: &StoreError) {
-        if !self.given.lines.admit("store failed", self.given.clock.steady()) {
+        let fault = matches!(error, StoreError::Corrupt(_) | StoreError::Fault(_));
+        let line = if fault { "store fault" } else { "store failed" };
+        if !self.given.lines.admit(line, self.given.clock.steady()) {
             return;
         }
-        if matches!(error, StoreError::Corrupt(_) | StoreError::Fault(_)) {
+        if fault {
             tracing::error!(%error, "the store failed an API request");
         } else {
             tracing::warn!(%error, "the store failed an API request");

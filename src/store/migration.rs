@@ -120,6 +120,11 @@ async fn migrate(
         }
         return Ok(Migrated::Before { at });
     }
+    import.lock().await?;
+    // Somebody may have come before the lock.
+    if committed_at(&import, mark.as_ref(), &shown).await?.is_some() {
+        return Err(rival());
+    }
     let now = clock.wall();
     let new = || Mark { id: Uuid::now_v7(), target: shown, begun_at: now, stage: Stage::Begun };
     let mark = Mark { stage: Stage::Begun, ..mark.unwrap_or_else(new) };
@@ -183,14 +188,12 @@ async fn committed_at(
             Err(MigrationError::OtherTarget { target: mark.target.clone() })
         }
         _ => {
+            nobody_uses(import, shown).await?;
             let (target, tables) = (shown.to_owned(), import.tables_in_use().await?);
-            let daemons = import.daemons().await?;
-            if !daemons.is_empty() {
-                Err(MigrationError::Daemons { target, daemons })
-            } else if !tables.is_empty() {
-                Err(MigrationError::NotEmpty { target, tables })
-            } else {
+            if tables.is_empty() {
                 Ok(None)
+            } else {
+                Err(MigrationError::NotEmpty { target, tables })
             }
         }
     }
@@ -240,10 +243,10 @@ pub async fn abandon(from: &Path, to: &str, clock: &dyn Clock) -> Result<(), Mig
         let import = Import::begin(to).await?;
         match import.imported().await? {
             Some(imported) if imported.id == mark.id => {
-                let daemons = import.daemons().await?;
-                if !daemons.is_empty() {
-                    return Err(MigrationError::Daemons { target, daemons });
-                }
+                nobody_uses(&import, &target).await?;
+                import.lock().await?;
+                // One may have come before the lock.
+                nobody_uses(&import, &target).await?;
                 let abandoned_at = imported.abandoned_at.or_else(|| Some(clock.wall()));
                 import.commit(&Imported { abandoned_at, ..imported }).await?;
             }
@@ -252,6 +255,16 @@ pub async fn abandon(from: &Path, to: &str, clock: &dyn Clock) -> Result<(), Mig
         }
     }
     Ok(file.clear_mark().await?)
+}
+
+async fn nobody_uses(import: &Import, shown: &str) -> Result<(), MigrationError> {
+    let daemons = import.daemons().await?;
+    let target = shown.to_owned();
+    if daemons.is_empty() { Ok(()) } else { Err(MigrationError::Daemons { target, daemons }) }
+}
+
+fn rival() -> MigrationError {
+    ImportError::Refused("another `outcomed migrate-store` has just done it".into()).into()
 }
 
 fn open(from: &Path) -> Result<Export, MigrationError> {

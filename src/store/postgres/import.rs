@@ -112,7 +112,7 @@ pub(super) async fn refusal(db: &Session) -> Tried<Option<String>> {
     })
 }
 
-/// A transaction that nobody else writes beside. Dropped, it is rolled back.
+/// A transaction. Dropped, it is rolled back.
 pub(in crate::store) struct Import {
     db: Client,
 }
@@ -124,12 +124,17 @@ impl Import {
         let (db, connection) = within(CONNECT_MAX, connecting).await?;
         // It ends with the client; what breaks it, each statement says.
         tokio::spawn(connection);
-        within(CONNECT_MAX, db.batch_execute(&format!("BEGIN; {DEADLINES}"))).await?;
-        let tables = TABLES.join(", ");
-        let alone =
-            format!("{IMPORTED}; LOCK TABLE store_move, member, {tables} IN EXCLUSIVE MODE");
-        within(CONNECT_MAX, db.batch_execute(&alone)).await?;
+        let begin = format!("BEGIN; {DEADLINES}; {IMPORTED}");
+        within(CONNECT_MAX, db.batch_execute(&begin)).await?;
         Ok(Self { db })
+    }
+
+    /// From here on nobody else writes. Only for a database that no daemon seems to use: its
+    /// heartbeats would wait.
+    pub(in crate::store) async fn lock(&self) -> Result<()> {
+        let tables = TABLES.join(", ");
+        let lock = format!("LOCK TABLE store_move, member, {tables} IN EXCLUSIVE MODE");
+        within(CONNECT_MAX, self.db.batch_execute(&lock)).await
     }
 
     /// What was migrated into it before.
